@@ -1,0 +1,24 @@
+"""What may vary: genes, search spaces and their registry. NumPy only."""
+
+from search_spaces import mobilenetv3 as mobilenetv3  # registers its spaces
+from search_spaces.errors import InvalidArchitecture, SearchSpaceError, UnknownSpace
+from search_spaces.gene import Gene, Value
+from search_spaces.mobilenetv3 import mobilenetv3_space
+from search_spaces.registry import get_space, list_spaces, register_space, space_summary
+from search_spaces.rows import Rows
+from search_spaces.space import SearchSpace
+
+__all__ = [
+    "Gene",
+    "InvalidArchitecture",
+    "Rows",
+    "SearchSpace",
+    "SearchSpaceError",
+    "UnknownSpace",
+    "Value",
+    "get_space",
+    "list_spaces",
+    "mobilenetv3_space",
+    "register_space",
+    "space_summary",
+]

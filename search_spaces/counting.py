@@ -1,0 +1,118 @@
+"""Exact counting and enumeration of the distinct feasible networks of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import SearchSpaceError
+from search_spaces.rows import Rows
+
+if TYPE_CHECKING:
+    from search_spaces.space import SearchSpace
+
+_TABLE_AT_MOST = 5_000_000
+
+Factor = tuple[tuple[int, ...], NDArray[Any]]  # scope (gene columns, ascending), counts over their choices
+
+
+def _ancestors(space: SearchSpace, column: int) -> set[int]:
+    """Return the genes on which the activity of ``column`` depends."""
+    found: set[int] = set()
+    todo = list(space._controllers[column])
+    while todo:
+        c = todo.pop()
+        if c not in found:
+            found.add(c)
+            todo += list(space._controllers[c])
+    return found
+
+
+def _grid(space: SearchSpace, scope: Sequence[int]) -> Rows:
+    """Return all assignments of the genes in ``scope`` as full rows (others 0), first gene slowest."""
+    sizes = [int(space.n_choices[c]) for c in scope]
+    if prod(sizes) > _TABLE_AT_MOST:
+        raise SearchSpaceError(
+            f"search space {space.name!r} is too entangled to count: {len(scope)} genes depend on one another"
+        )
+    rows = np.zeros((prod(sizes), len(space.genes)), dtype=np.int64)
+    for c, values in zip(scope, np.indices(sizes).reshape(len(sizes), -1), strict=True):
+        rows[:, c] = values
+    return rows
+
+
+def _factors(space: SearchSpace) -> list[Factor]:
+    """Return indicator tables whose product is 1 exactly for canonical feasible rows."""
+    factors: list[Factor] = []
+    for i in range(len(space.genes)):
+        scope = tuple(sorted({i} | _ancestors(space, i)))
+        rows = _grid(space, scope)
+        # A column of the canonical form depends on the gene and its ancestors alone, all in scope.
+        ok = space.canonical(rows)[:, i] == rows[:, i]
+        factors.append((scope, ok.reshape([space.n_choices[c] for c in scope]).astype(object)))
+    for j, combination in enumerate(space._forbidden):
+        members = set(combination)
+        scope = tuple(sorted(members.union(*(_ancestors(space, c) for c in members))))
+        rows = _grid(space, scope)
+        ok = ~space._violations(rows)[:, j]
+        factors.append((scope, ok.reshape([space.n_choices[c] for c in scope]).astype(object)))
+    return factors
+
+
+def _multiply(space: SearchSpace, factors: list[Factor]) -> Factor:
+    scope = tuple(sorted(set().union(*(f[0] for f in factors))))
+    sizes = [int(space.n_choices[c]) for c in scope]
+    if prod(sizes) > _TABLE_AT_MOST:
+        raise SearchSpaceError(
+            f"search space {space.name!r} is too entangled to count: {len(scope)} genes depend on one another"
+        )
+    table = np.ones(sizes, dtype=object)
+    for other, counts in factors:
+        table = table * counts.reshape([space.n_choices[c] if c in other else 1 for c in scope])
+    return scope, table
+
+
+def count_distinct(space: SearchSpace) -> int:
+    """Return the exact number of canonical feasible rows, by variable elimination.
+
+    The number is a sum over all rows of a product of small tables; summing the genes out one by one,
+    cheapest first, keeps every table as small as the dependencies allow (Dechter, Bucket Elimination, 1999).
+    """
+    factors = _factors(space)
+    remaining = set(range(len(space.genes)))
+    while remaining:
+        costs = {}
+        for gene in sorted(remaining):
+            joined: set[int] = set().union(*(f[0] for f in factors if gene in f[0]))
+            costs[gene] = prod(int(space.n_choices[c]) for c in joined)
+        gene = min(costs, key=costs.__getitem__)
+        scope, table = _multiply(space, [f for f in factors if gene in f[0]])
+        factors = [f for f in factors if gene not in f[0]]
+        axis = scope.index(gene)
+        factors.append((tuple(c for c in scope if c != gene), np.asarray(table.sum(axis=axis), dtype=object)))
+        remaining.remove(gene)
+    return int(prod(int(counts.item()) for _, counts in factors))
+
+
+def enumerate_rows(space: SearchSpace, limit: int) -> Rows | None:
+    """Return all canonical feasible rows, or None as soon as more than ``limit`` partial rows stand."""
+    rows = np.zeros((1, len(space.genes)), dtype=np.int64)
+    assigned: set[int] = set()
+    for i in space._order:
+        # Only ancestors decide activity, and they come first in the order.
+        active = space.active(rows)[:, i]
+        choices = sorted(set(space._alias[i].tolist()))
+        grown = np.repeat(rows[active], len(choices), axis=0)
+        grown[:, i] = np.tile(choices, int(active.sum()))
+        rows = np.concatenate([rows[~active], grown])
+        assigned.add(i)
+        complete = [j for j, f in enumerate(space._forbidden) if i in f and set(f) <= assigned]
+        if complete:
+            rows = rows[~space._violations(rows)[:, complete].any(axis=1)]
+        if len(rows) > limit:
+            return None
+    return rows[np.lexsort(rows.T[::-1])]

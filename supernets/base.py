@@ -1,0 +1,111 @@
+"""The contract of a supernet: weights for every point of a search space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from search_spaces import SearchSpace
+
+Architecture: TypeAlias = Mapping[str, Any]
+Inputs: TypeAlias = tuple[Tensor, ...] | Mapping[str, Tensor]
+
+
+def call(module: nn.Module, inputs: Inputs) -> Any:
+    """Run a module on a batch of inputs: a tuple is positional, a mapping is by keyword."""
+    return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+
+
+class Supernet(nn.Module, ABC):
+    """A network that can be switched to any architecture of its space.
+
+    Switching is by slices: nothing is allocated and gradients outside the active slice are zero. A new
+    supernet has its largest architecture active.
+
+    Attributes:
+        family: Name of the family in the registry.
+        space: The search space whose architectures the supernet holds.
+    """
+
+    family: ClassVar[str]
+    space: SearchSpace
+
+    @property
+    @abstractmethod
+    def active(self) -> dict[str, Any]:
+        """The active architecture, a dict gene name -> value in canonical form."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return the JSON arguments with which the family rebuilds this supernet, without weights."""
+
+    @abstractmethod
+    def activate(self, arch: Architecture) -> None:
+        """Switch to an architecture, and to the supernet's own normalisation statistics.
+
+        Raises:
+            InvalidArchitecture: The architecture is not in the space.
+        """
+
+    @contextmanager
+    def activated(self, arch: Architecture) -> Iterator[Supernet]:
+        """Switch to an architecture within a ``with`` block.
+
+        On leaving, the previous architecture is active again, with the statistics it had: those that
+        `recalibrate` gave it included.
+        """
+        before, statistics = self.active, self._statistics()
+        self.activate(arch)
+        try:
+            yield self
+        finally:
+            self.activate(before)
+            self._set_statistics(statistics)
+
+    @abstractmethod
+    def extract(self, arch: Architecture) -> nn.Module:
+        """Return the subnet as an ordinary module, with copied weights and no class of ours inside.
+
+        In the mode (train or eval) of the supernet. When ``arch`` is the active architecture, the
+        statistics that `recalibrate` gave it come along; otherwise the supernet's own are copied.
+        """
+
+    @abstractmethod
+    def recalibrate(self, batches: Iterable[Inputs]) -> None:
+        """Compute the normalisation statistics of the active architecture from batches of inputs.
+
+        They belong to this activation alone: the supernet's own statistics are unchanged, and the next
+        `activate` drops them. A no-op where there are no such statistics.
+        """
+
+    @abstractmethod
+    def example_inputs(self, arch: Architecture | None = None, batch_size: int = 1) -> Inputs:
+        """Return random inputs for an architecture (default: the active one), always the same values."""
+
+    @abstractmethod
+    def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return exact costs of each row: ``params_m``, ``macs_m``, ``size_mb``; each float64 ``[n]``.
+
+        Parameters in millions (buffers not counted), multiply-accumulates of one input in millions, size of
+        parameters and buffers in the supernet's dtype in 1e6 bytes. Equal to what `extract` has.
+        """
+
+    def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
+        """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
+        return inputs
+
+    def sort_by_importance(self) -> None:  # noqa: B027 - families without such an order keep theirs
+        """Reorder channels so that prefixes keep what matters most; the largest subnet keeps its function."""
+
+    def _statistics(self) -> Any:
+        """Return what `recalibrate` gave the active architecture, for `_set_statistics`."""
+        return None
+
+    def _set_statistics(self, statistics: Any) -> None:  # noqa: B027 - nothing to restore by default
+        """Give the active architecture the statistics that `_statistics` returned."""
