@@ -55,9 +55,7 @@ def encode_one(space: SearchSpace, architecture: Mapping[str, Any]) -> list[int]
             except SearchSpaceError as error:
                 raise InvalidArchitecture(f"search space {space.name!r}: {error}") from None
     array = np.array([row], dtype=np.int64)
-    missing = [
-        g.name for g, on in zip(space.genes, space.active(array)[0], strict=True) if on and g.name not in flat
-    ]
+    missing = [g.name for g, on in zip(space.genes, space.active(array)[0], strict=True) if on and g.name not in flat]
     if missing:
         raise InvalidArchitecture(
             f"search space {space.name!r}: the architecture lacks a value for {', '.join(missing[:5])}"

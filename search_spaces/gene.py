@@ -81,6 +81,9 @@ class Gene:
         for label in ("largest", "smallest"):
             self.index(getattr(self, label), what=f"its {label} value")
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.choices, self.kind))
+
     def _check(self) -> None:
         if not self.name or not isinstance(self.name, str):
             raise SearchSpaceError(f"a gene needs a name that is a non-empty string, got {self.name!r}")
@@ -93,16 +96,13 @@ class Gene:
         if len({(type(v), v) for v in self.choices}) != len(self.choices) or len(set(self.choices)) != len(
             self.choices
         ):
-            raise SearchSpaceError(
-                f"gene {self.name!r} repeats a choice in {list(self.choices)}; values must differ"
-            )
+            raise SearchSpaceError(f"gene {self.name!r} repeats a choice in {list(self.choices)}; values must differ")
         for value in self.choices:
             if not isinstance(value, int | float | str):
                 raise SearchSpaceError(f"gene {self.name!r}: choice {value!r} is neither a number nor a string")
         if self.kind == "ordinal" and not all(_is_number(v) for v in self.choices):
             raise SearchSpaceError(
-                f"gene {self.name!r} is ordinal but {list(self.choices)} are not all numbers; "
-                'use kind="categorical"'
+                f'gene {self.name!r} is ordinal but {list(self.choices)} are not all numbers; use kind="categorical"'
             )
         if self.name in self.active_when:
             raise SearchSpaceError(f"gene {self.name!r} cannot be active_when itself")
@@ -119,9 +119,7 @@ class Gene:
         for i, choice in enumerate(self.choices):
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return i
-        raise SearchSpaceError(
-            f"gene {self.name!r}: {what} {value!r} is not among its choices {list(self.choices)}"
-        )
+        raise SearchSpaceError(f"gene {self.name!r}: {what} {value!r} is not among its choices {list(self.choices)}")
 
     def canonical_indices(self) -> list[int]:
         """Return for each choice the index of the first choice that means the same network."""
@@ -165,8 +163,6 @@ class Gene:
             "name", "choices", "kind", "largest", "smallest", "role", "layer", "active_when", "aliases",
         }  # fmt: skip
         if unknown or not {"name", "choices"} <= set(fields):
-            raise SearchSpaceError(
-                f"not a gene: {data!r}; it needs 'name' and 'choices', unknown: {sorted(unknown)}"
-            )
+            raise SearchSpaceError(f"not a gene: {data!r}; it needs 'name' and 'choices', unknown: {sorted(unknown)}")
         fields["aliases"] = dict(fields.get("aliases", []))
         return cls(fields.pop("name"), fields.pop("choices"), fields.pop("kind", "ordinal"), **fields)

@@ -20,7 +20,10 @@ def row_keys(rows: Rows) -> list[bytes]:
 
 def unique_rows(rows: Rows) -> Rows:
     """Return the rows without repeats, each at its first position."""
+    keys = row_keys(rows)
+    if len(set(keys)) == len(keys):
+        return rows
     seen: dict[bytes, int] = {}
-    for i, key in enumerate(row_keys(rows)):
+    for i, key in enumerate(keys):
         seen.setdefault(key, i)
-    return rows if len(seen) == len(rows) else rows[list(seen.values())]
+    return rows[list(seen.values())]

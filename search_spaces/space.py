@@ -61,8 +61,7 @@ class SearchSpace:
             for g in self.genes
         ]
         self._forbidden = [
-            {self.column(g): self._closed(self.column(g), values) for g, values in f.items()}
-            for f in self.forbidden
+            {self.column(g): self._closed(self.column(g), values) for g, values in f.items()} for f in self.forbidden
         ]
         self._order = self._topological_order()
 
@@ -173,12 +172,10 @@ class SearchSpace:
         if rows.size and (rows.min() < 0 or (rows.max(axis=0) >= self.n_choices).any()):
             bad = int(np.flatnonzero(((rows < 0) | (rows >= self.n_choices)).any(axis=0))[0])
             gene = self.genes[bad]
-            raise SearchSpaceError(
-                f"gene {gene.name!r} has choice indices 0..{len(gene.choices) - 1}; others given"
-            )
+            raise SearchSpaceError(f"gene {gene.name!r} has choice indices 0..{len(gene.choices) - 1}; others given")
         return rows.astype(np.int64, copy=False)
 
-    def _active_columns(self, columns: Rows) -> NDArray[np.bool_]:
+    def _active_columns(self, columns: NDArray[Any]) -> NDArray[np.bool_]:
         """As `active`, for ``[n_genes, n]`` contiguous columns: strided column access would dominate."""
         active = np.ones(columns.shape, dtype=bool)
         conditions: dict[tuple[int, bytes], NDArray[np.bool_]] = {}
@@ -199,7 +196,7 @@ class SearchSpace:
         columns = np.ascontiguousarray(self._checked(G).T)
         return np.ascontiguousarray(self._canonical_columns(columns).T)
 
-    def _canonical_columns(self, columns: Rows) -> Rows:
+    def _canonical_columns(self, columns: NDArray[Any]) -> Rows:
         result = columns * self._active_columns(columns)
         for i in self._aliased:
             result[i] = self._alias[i][result[i]]
@@ -288,11 +285,11 @@ class SearchSpace:
 
     def _draw(self, n: int, rng: np.random.Generator) -> Rows:
         """Return canonical feasible rows from ``n`` uniform genotypes, repaired where they are infeasible."""
-        dtype = np.uint8 if self.n_choices.max() < 256 else np.int64
-        columns = np.empty((len(self.genes), n), dtype=np.int64)
+        # Narrow integers: the work on large populations is bound by memory traffic.
+        columns = np.empty((len(self.genes), n), dtype=np.uint16)
         for column, k in zip(columns, self.n_choices, strict=True):
-            column[:] = rng.integers(0, k, size=n, dtype=dtype)
-        rows = np.ascontiguousarray(self._canonical_columns(columns).T)
+            column[:] = rng.integers(0, k, size=n, dtype=np.uint16)
+        rows = self._canonical_columns(columns).T.astype(np.int64, order="C")
         if not self._forbidden:
             return rows
         ok = self.feasible(rows)
@@ -408,13 +405,10 @@ class SearchSpace:
             for column in self.groups.get(key) or [self.column(key)]:
                 keep[column] = {self.genes[column].index(v) for v in values}
         kept = [
-            tuple(v for j, v in enumerate(g.choices) if i not in keep or j in keep[i])
-            for i, g in enumerate(self.genes)
+            tuple(v for j, v in enumerate(g.choices) if i not in keep or j in keep[i]) for i, g in enumerate(self.genes)
         ]
         genes = [self._restricted_gene(i, kept) for i in range(len(self.genes))]
-        forbidden = [
-            {g: v & set(kept[self.column(g)]) for g, v in combination.items()} for combination in self.forbidden
-        ]
+        forbidden = [{g: self._kept(g, v, kept) for g, v in c.items()} for c in self.forbidden]
         return SearchSpace(name or f"{self.name}~", genes, [f for f in forbidden if all(f.values())])
 
     def _restricted_gene(self, column: int, kept: list[tuple[Value, ...]]) -> Gene:
@@ -435,6 +429,12 @@ class SearchSpace:
             smallest=gene.smallest if gene.smallest in values else None,
             role=gene.role,
             layer=gene.layer,
-            active_when={c: v & set(kept[self.column(c)]) for c, v in gene.active_when.items()},
+            active_when={c: self._kept(c, v, kept) for c, v in gene.active_when.items()},
             aliases=aliases,
         )
+
+    def _kept(self, name: str, values: Iterable[Value], kept: list[tuple[Value, ...]]) -> set[Value]:
+        """Return the kept choices among ``values`` and their aliases: an alias may be kept without its twin."""
+        column = self.column(name)
+        closed = self._closed(column, values)
+        return {v for v, on in zip(self.genes[column].choices, closed, strict=True) if on and v in kept[column]}

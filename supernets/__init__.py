@@ -1,0 +1,41 @@
+"""Weights for every point of a search space: elastic networks, their families, loading and saving."""
+
+from search_spaces.errors import InvalidArchitecture
+from supernets import mobilenetv3 as mobilenetv3  # registers its sizes
+from supernets.base import Architecture, Inputs, Supernet, call
+from supernets.errors import CheckpointError, SupernetError, UnknownFamily, UnsupportedModel
+from supernets.registry import (
+    Adapter,
+    build,
+    convert,
+    list_supernets,
+    register_adapter,
+    register_family,
+    register_supernet,
+    supernet_options,
+)
+from supernets.serialization import from_payload, load, save, to_payload
+
+__all__ = [
+    "Adapter",
+    "Architecture",
+    "CheckpointError",
+    "Inputs",
+    "InvalidArchitecture",
+    "Supernet",
+    "SupernetError",
+    "UnknownFamily",
+    "UnsupportedModel",
+    "build",
+    "call",
+    "convert",
+    "from_payload",
+    "list_supernets",
+    "load",
+    "register_adapter",
+    "register_family",
+    "register_supernet",
+    "save",
+    "supernet_options",
+    "to_payload",
+]

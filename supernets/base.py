@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search_spaces import SearchSpace
+from supernets.errors import SupernetError
 
 Architecture: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = tuple[Tensor, ...] | Mapping[str, Tensor]
@@ -44,6 +45,18 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Return the JSON arguments with which the family rebuilds this supernet, without weights."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Supernet:
+        """Rebuild a supernet, with random weights, from what `config` returned.
+
+        Raises:
+            SupernetError: The configuration is not one of the family.
+        """
+        try:
+            return cls(**config)
+        except TypeError as error:
+            raise SupernetError(f"not a configuration of supernet family {cls.family!r}: {error}") from None
 
     @abstractmethod
     def activate(self, arch: Architecture) -> None:
@@ -100,12 +113,12 @@ class Supernet(nn.Module, ABC):
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs
 
-    def sort_by_importance(self) -> None:  # noqa: B027 - families without such an order keep theirs
+    def sort_by_importance(self) -> None:
         """Reorder channels so that prefixes keep what matters most; the largest subnet keeps its function."""
 
     def _statistics(self) -> Any:
         """Return what `recalibrate` gave the active architecture, for `_set_statistics`."""
         return None
 
-    def _set_statistics(self, statistics: Any) -> None:  # noqa: B027 - nothing to restore by default
+    def _set_statistics(self, statistics: Any) -> None:
         """Give the active architecture the statistics that `_statistics` returned."""

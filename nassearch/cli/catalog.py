@@ -1,0 +1,90 @@
+"""`nassearch spaces`, `strategies`: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nassearch.cli.options import AsJson, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("spaces")(spaces)
+    app.command("strategies")(strategies)
+
+
+def spaces(
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern.")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """List the search spaces, or show one gene by gene.
+
+    [bold]Examples[/]
+
+      nassearch spaces
+
+      nassearch spaces "ofa-*" --json
+
+      nassearch spaces mobilenetv3-tiny
+    """
+    from search_spaces import get_space, list_spaces, space_summary
+
+    names = list_spaces(pattern) or [pattern]
+    built = {name: get_space(name) for name in names}
+    if as_json:
+        print_json(
+            [
+                {"name": n, "genes": len(s.genes), "genotypes": s.n_genotypes, "distinct": s.n_distinct,
+                 "identity": s.identity, "summary": space_summary(n), "definition": s.to_json()}
+                for n, s in built.items()
+            ]
+        )  # fmt: skip
+        return
+    from rich.table import Table
+
+    from nassearch.console import make_console
+
+    table = Table()
+    for column in ("space", "genes", "genotypes", "distinct", "what"):
+        table.add_column(column, justify="right" if column in ("genes", "genotypes", "distinct") else "left")
+    for name, space in built.items():
+        table.add_row(
+            name, str(len(space.genes)), f"{space.n_genotypes:.3g}", f"{space.n_distinct:.3g}", space_summary(name)
+        )
+    console = make_console()
+    console.print(table)
+    if len(built) == 1:
+        genes = Table(title="genes", title_justify="left")
+        for column in ("gene", "choices", "role", "active when"):
+            genes.add_column(column)
+        for gene in next(iter(built.values())).genes:
+            when = ", ".join(f"{k} in {sorted(v, key=str)}" for k, v in gene.active_when.items())
+            genes.add_row(gene.name, ", ".join(map(str, gene.choices)), gene.role or "", when)
+        console.print(genes)
+
+
+def strategies(as_json: AsJson = False) -> None:
+    """List the search strategies.
+
+    [bold]Example[/]
+
+      nassearch strategies
+    """
+    from nassearch.strategies import list_strategies, strategy_summary
+
+    found = {name: strategy_summary(name) for name in list_strategies()}
+    if as_json:
+        print_json([{"name": n, "summary": s} for n, s in found.items()])
+        return
+    from rich.table import Table
+
+    from nassearch.console import make_console
+
+    table = Table()
+    table.add_column("strategy")
+    table.add_column("what")
+    for name, summary in found.items():
+        table.add_row(name, summary)
+    make_console().print(table)

@@ -1,0 +1,98 @@
+"""`nassearch export`, `evaluate`: leaving with an ordinary model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nassearch.cli.options import AsJson, RunFolder, print_json
+
+Which = Annotated[
+    str,
+    typer.Option(
+        "--subnet", help='knee, best-METRIC, fastest, an id of the front, or a constraint such as "latency_ms <= 2".'
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("export")(export)
+    app.command("evaluate")(evaluate)
+
+
+def export(
+    run: RunFolder,
+    subnet: Which = "knee",
+    format: Annotated[str, typer.Option(help="torch, onnx or state-dict.")] = "torch",
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: exports/ in the run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export a subnet as an ordinary model that loads without nassearch.
+
+    The file is loaded again and its outputs are compared with the subnet's before it counts. The card beside it
+    says what it is.
+
+    [bold]Examples[/]
+
+      nassearch export results/demo --subnet knee --format onnx --out my-model
+
+      nassearch export results/demo --subnet "latency_ms <= 2" --format state-dict
+    """
+    from nassearch.exports import export as export_run
+    from nassearch.runs import Run
+
+    result = export_run(Run(run), subnet, format, out)
+    if as_json:
+        print_json(result.to_json())
+        return
+    print(f"subnet #{result.record.id} as {format}: {result.folder}")
+    print(f"largest difference to the subnet after loading again: {result.max_difference:.2g}")
+
+
+def evaluate(
+    run: RunFolder,
+    subnet: Which = "knee",
+    split: Annotated[str, typer.Option(help="search or report.")] = "report",
+    latency: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]DEVICE:BACKEND,…", help="Measure it in these settings too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate one subnet of a run again, also in settings that the run did not have.
+
+    [bold]Example[/]
+
+      nassearch evaluate results/demo --subnet knee --latency cpu:onnxruntime,batch=8,threads=2
+    """
+    from nassearch.errors import ConfigError
+    from nassearch.evaluation import EvaluationSettings, SupernetEvaluator
+    from nassearch.executors.local import threads_set
+    from nassearch.problem import parse_latency
+    from nassearch.runs import Run
+
+    if split not in ("search", "report"):
+        raise ConfigError(f"--split {split!r} is not a split to evaluate on; give search or report")
+    found = Run(run)
+    record = found.select(subnet)
+    given = parse_latency(latency or [])
+    settings = {f"latency_ms@{name}" if name else "latency_ms": setting for name, setting in given.items()}
+    evaluation = found.config.evaluation
+    evaluator = SupernetEvaluator(
+        found.supernet(),
+        found.task(),
+        EvaluationSettings(tuple(settings), settings, evaluation.batch_size, evaluation.calibration_size, split),
+    )
+    with threads_set(found.config.executor.threads):
+        part = evaluator.quality(record.arch)
+        if evaluator.needs_cost:
+            part = part.joined(evaluator.cost(record.arch))
+    if as_json:
+        print_json({"id": record.id, "values": part.values, "std": part.std, "measured": part.measured})
+        return
+    print(f"subnet #{record.id}")
+    for metric, value in part.values.items():
+        spread = f" (IQR {part.std[metric]:.3g})" if metric in part.std else ""
+        print(f"  {metric:16} {value:10.4g}{spread}  {part.measured[metric]}")

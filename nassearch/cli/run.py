@@ -1,0 +1,175 @@
+"""`nassearch run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nassearch.cli.options import AsJson, Space, TaskSpec, print_json
+from nassearch.errors import ConfigError
+
+_HELP = """Search a space for the Pareto front of its networks: train, search, report, export.
+
+[bold]Examples[/]
+
+  nassearch run --space mobilenetv3-tiny --task digits --objective top1:max --objective latency_ms:min
+
+  nassearch run --space ofa-mobilenetv3-w1.0 --checkpoint ofa.pth --task imagefolder:DIR -o top1:max
+  -o macs_m:min -c "latency_ms <= 20" --latency cpu:onnxruntime,batch=1,threads=4
+
+  nassearch run --config run.yaml --set num_evals=500 --out runs/long
+
+  nassearch run --resume runs/long
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run", help=_HELP)(run)
+
+
+def run(
+    space: Space = None,
+    task: TaskSpec = None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", "-o", metavar="METRIC:max|min", help="One to four, in order.")
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option("--constraint", "-c", metavar="TEXT", help='"latency_ms <= 20", "params_m <= 60% of largest".'),
+    ] = None,
+    num_evals: Annotated[int | None, typer.Option(help="Architectures to evaluate. Default: 250.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. Default: 0.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/SPACE-TASK-sSEED.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Search strategy; `nassearch strategies`. Default: linas.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Proposals a batch, whatever the workers. Default: 10.")
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="sandwich, progressive-shrinking, single-path or none. Default: sandwich."),
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Published weights of the supernet, e.g. OFA's .pth.")] = None,
+    supernet: Annotated[Path | None, typer.Option(help="Trained supernet: the supernet/ of another run.")] = None,
+    latency: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]DEVICE:BACKEND,…",
+            help="How latency is measured; named ones give latency_ms@NAME. Default: cpu:eager,batch=1,threads=1.",
+        ),
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="local or ray. Default: local.")] = None,
+    num_workers: Annotated[int | None, typer.Option(help="Evaluations at a time (ray). Default: 1.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each evaluation. Default: 1.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster. Default: one on this machine.")] = None,
+    latency_resource: Annotated[
+        str | None, typer.Option(help="Ray resource of the nodes that measure. Default: latency_slot.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds allowed to one evaluation. Default: none.")] = None,
+    asynchronous: Annotated[
+        bool | None, typer.Option("--async", help="Keep every worker busy; reproducible from the log.")
+    ] = None,
+    export_subnet: Annotated[
+        str | None, typer.Option("--export", metavar="WHICH", help="Subnet to export at the end. Default: knee.")
+    ] = None,
+    export_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="torch, onnx, state-dict or none. Default: torch.")
+    ] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="Python module to import first; may register anything.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags go over it.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override any setting, over the flags.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a stopped run.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Collect the flags into settings and hand them to the engine."""
+    executor_flags = {
+        "name": executor,
+        "num_workers": num_workers,
+        "threads": threads,
+        "address": ray_address,
+        "latency_resource": latency_resource,
+        "timeout_s": timeout,
+        "asynchronous": asynchronous,
+    }
+    settings = _given(
+        {
+            "space": space,
+            "task": task,
+            "objectives": objective,
+            "constraints": constraint,
+            "num_evals": num_evals,
+            "seed": seed,
+            "out": out,
+            "strategy": strategy,
+            "batch_size": batch_size,
+            "checkpoint": checkpoint,
+            "supernet": supernet,
+            "latency": latency,
+            "plugins": plugin,
+            "train": _given({"method": train}),
+            "executor": _given(executor_flags),
+            "export": _given({"subnet": export_subnet, "format": export_format}),
+        }
+    )
+    if resume is not None:
+        _resume(resume, settings, set_ or [], overwrite=overwrite, as_json=as_json)
+        return
+    from nassearch.config import make_config
+    from nassearch.console import make_console
+    from nassearch.engine import run as run_engine
+
+    console = make_console(quiet=as_json)
+    made = make_config(settings, file=config, sets=set_ or [])
+    if dry_run:
+        from nassearch.cli.profile import print_profile
+        from nassearch.problem import make_problem
+
+        print_profile(make_problem(made), as_json=as_json)
+        return
+    _finish(run_engine(made, overwrite=overwrite, console=console), as_json)
+
+
+def _resume(folder: Path, settings: dict[str, Any], sets: list[str], *, overwrite: bool, as_json: bool) -> None:
+    """Go on with a run; only the budget and the executor may differ from before."""
+    allowed = {"num_evals", "executor"}
+    refused = sorted(set(settings) - allowed)
+    if refused or sets or overwrite:
+        named = [*refused, *(["--set"] if sets else []), *(["--overwrite"] if overwrite else [])]
+        raise ConfigError(
+            f"--resume goes on with the settings of {folder}; besides --num-evals and the executor's flags nothing can "
+            f"be changed, but {', '.join(named)} is given. Leave it out, or start a new run with another --out"
+        )
+    from nassearch.console import make_console
+    from nassearch.engine import resume as resume_engine
+
+    run = resume_engine(
+        folder,
+        num_evals=settings.get("num_evals"),
+        executor=settings.get("executor"),
+        console=make_console(quiet=as_json),
+    )
+    _finish(run, as_json)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the flags that were given; empty ones count as not given."""
+    return {k: v for k, v in flags.items() if v is not None and v != [] and v != {}}
+
+
+def _finish(run: Any, as_json: bool) -> None:
+    if as_json:
+        from nassearch.finish import front_json
+
+        print_json({"folder": str(run.folder), **front_json(run)})

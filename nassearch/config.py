@@ -1,0 +1,256 @@
+"""The configuration of a run: a YAML file, flags and ``--set`` overrides, checked before any work."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nassearch.errors import ConfigError
+from search_spaces.errors import did_you_mean
+
+DEFAULT_LATENCY = "cpu:eager,batch=1,threads=1"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads ``1e-3`` as the number it is: YAML 1.1 would want ``1.0e-3``."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class TrainConfig(_Section):
+    """How the supernet is trained.
+
+    Attributes:
+        method: ``sandwich``, ``progressive-shrinking``, ``single-path`` or ``none``. Default: ``sandwich``,
+            or ``none`` when weights are given.
+        batch_size: Images a step. Default: the task's.
+        settings: Fields of `supernets.training.TrainSettings` (``epochs``, ``lr``, …) over the task's defaults.
+        options: Options of the method (``n_random``, …).
+    """
+
+    method: str | None = None
+    batch_size: int | None = Field(default=None, gt=0)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ExecutorConfig(_Section):
+    """Where evaluations run; see `nassearch.executors.ExecutorSettings` for the units."""
+
+    name: str = "local"
+    num_workers: int = Field(default=1, gt=0)
+    threads: int = Field(default=1, gt=0)
+    timeout_s: float | None = Field(default=None, gt=0)
+    retries: int = Field(default=2, ge=0)
+    address: str | None = None
+    latency_resource: str = "latency_slot"
+    asynchronous: bool = False
+    max_consecutive_failures: int = Field(default=10, gt=0)
+
+
+class EvaluationConfig(_Section):
+    """How quality is evaluated."""
+
+    batch_size: int = Field(default=256, gt=0)
+    calibration_size: int = Field(default=256, gt=0)
+
+
+class ExportConfig(_Section):
+    """What is exported at the end of the run: which subnet, in which form (``none`` for nothing)."""
+
+    subnet: str = "knee"
+    format: str = "torch"
+
+
+class RunConfig(_Section):
+    """Everything that decides a run. The same configuration gives the same search.
+
+    Attributes:
+        space: Name of the search space and its supernet.
+        task: Task and data, e.g. ``digits`` or ``imagefolder:DIR``.
+        objectives: ``metric:max`` or ``metric:min``, one to four.
+        constraints: e.g. ``latency_ms <= 20`` or ``params_m <= 60% of largest``.
+        num_evals: Number of architectures to evaluate.
+        seed: Seed of everything random.
+        out: The run folder. Default: ``runs/SPACE-TASK-sSEED``.
+        strategy: Search strategy.
+        strategy_options: Its options.
+        batch_size: Proposals a batch; part of the search, whatever the number of workers.
+        model_options: Options of the supernet over those of the task.
+        checkpoint: Published weights for the supernet.
+        supernet: Folder of a trained supernet (``supernet/`` of another run).
+        latency: Measurement settings, ``[NAME=]device:backend,batch=…``.
+        plugins: Python modules to import first; they may register spaces, supernets, tasks, strategies, ….
+    """
+
+    space: str
+    task: str
+    objectives: list[str] = Field(min_length=1, max_length=4)
+    constraints: list[str] = Field(default_factory=list)
+    num_evals: int = Field(default=250, gt=0)
+    seed: int = Field(default=0, ge=0)
+    out: Path | None = None
+    strategy: str = "linas"
+    strategy_options: dict[str, Any] = Field(default_factory=dict)
+    batch_size: int = Field(default=10, gt=0)
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    checkpoint: Path | None = None
+    supernet: Path | None = None
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    latency: list[str] = Field(default_factory=lambda: [DEFAULT_LATENCY])
+    executor: ExecutorConfig = Field(default_factory=ExecutorConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    export: ExportConfig = Field(default_factory=ExportConfig)
+    plugins: list[str] = Field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        if self.out is not None:
+            return self.out
+        task = self.task.partition(":")[0]
+        return Path("runs") / f"{self.space}-{task}-s{self.seed}"
+
+    @property
+    def train_method(self) -> str:
+        """The training method after defaults."""
+        if self.train.method is not None:
+            return self.train.method
+        return "none" if self.checkpoint or self.supernet else "sandwich"
+
+    def to_yaml(self) -> str:
+        """Return the configuration as a YAML file that `load_config` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+Source = Literal["file", "flags"]
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: It is missing, no YAML, or no mapping; the message gives file and line.
+    """
+    if not path.is_file():
+        raise ConfigError(f"configuration file {path} does not exist")
+    try:
+        data = _parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a mapping of settings is needed (space: …, task: …), got {type(data).__name__}")
+    return data
+
+
+def parse_set(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["train.settings.epochs=5"]`` into nested settings; values are YAML scalars or lists.
+
+    Raises:
+        ConfigError: One or more are not of the form ``a.b=value``.
+    """
+    result: dict[str, Any] = {}
+    faults = []
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            faults.append(f"--set {text!r} is not of the form a.b=value")
+            continue
+        try:
+            nested = _parse_yaml(value)
+        except yaml.YAMLError:
+            faults.append(f"--set {text!r}: the value is not valid YAML")
+            continue
+        for part in reversed(parts):
+            nested = {part: nested}
+        result = _merge(result, nested)
+    if faults:
+        raise ConfigError(faults)
+    return result
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """Turn one of pydantic's errors into what was given, what is allowed, what to do."""
+    names = [str(part) for part in error["loc"]]
+    where, model = ".".join(names), RunConfig
+    for name in names[:-1]:
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation  # type: ignore[assignment]
+    if error["type"] == "extra_forbidden":
+        allowed = list(model.model_fields)
+        return f"unknown setting {where!r}{did_you_mean(names[-1], allowed)}; allowed: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        flag = {"objectives": "--objective METRIC:max|min", "space": "--space NAME", "task": "--task NAME"}.get(where)
+        return f"setting {where!r} is missing{f'; give {flag}' if flag else ''}"
+    if where == "objectives" and error["type"] == "too_short":
+        return "no objective is given; give one to four --objective METRIC:max|min"
+    return f"setting {where!r}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def make_config(
+    settings: Mapping[str, Any] | None = None, *, file: Path | None = None, sets: Sequence[str] = ()
+) -> RunConfig:
+    """Make a configuration from a file, settings over it, and ``a.b=value`` overrides over both.
+
+    Raises:
+        ConfigError: With all faults of names, types and ranges at once.
+    """
+    data = read_yaml(file) if file else {}
+    data = _merge(data, {k: v for k, v in (settings or {}).items() if v is not None})
+    data = _merge(data, parse_set(sets))
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError([_message(e) for e in error.errors(include_url=False)]) from None
+    return config
+
+
+def import_plugins(plugins: Sequence[str]) -> None:
+    """Import the modules with which users add spaces, supernets, tasks or strategies.
+
+    Raises:
+        ConfigError: A module cannot be imported.
+    """
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a user's module may fail in any way: say which and why
+            raise ConfigError(
+                f"plugin {name!r} cannot be imported ({type(error).__name__}: {error}); give the dotted name of a "
+                "module that is installed or on PYTHONPATH"
+            ) from error

@@ -1,0 +1,314 @@
+"""`nassearch run`: check, train, search, look at the front again, report, export."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nassearch.config import RunConfig, make_config
+from nassearch.console import Console, make_console
+from nassearch.errors import ConfigError, RunFolderError
+from nassearch.evaluation import SupernetEvaluator, SupernetEvaluatorSource
+from nassearch.executors import Executor, ExecutorSettings, make_executor
+from nassearch.finish import export_chosen, print_front, review_front, save_predictors, write_front
+from nassearch.goal import Goal
+from nassearch.manifest import command_line, make_manifest, write_atomically, write_json
+from nassearch.metrics import is_measured
+from nassearch.problem import Problem, make_problem
+from nassearch.profile import Bounds, analytic_bounds, bounds_table, check_satisfiable, evaluated_bounds
+from nassearch.progress import SearchProgress
+from nassearch.runs import CONFIG_FILE, MANIFEST_FILE, STORE_FILE, SUPERNET_FOLDER, Run
+from nassearch.search import Search, SearchSettings
+from nassearch.store import Store
+from nassearch.strategies import Strategy, make_strategy
+from supernets import Supernet, load, save
+
+_PROFILE_SAMPLE = 3  # sampled networks besides the two ends: each costs a full evaluation
+
+
+def run(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    *,
+    overwrite: bool = False,
+    console: Console | None = None,
+    command: str | None = None,
+) -> Run:
+    """Search a space for the Pareto front of its networks, from configuration to report.
+
+    Args:
+        config: A configuration, its fields as a mapping, or the path of a YAML file.
+        overwrite: Delete an existing run folder first.
+        console: Where progress and tables are printed. Default: standard output.
+        command: What to note as the command. Default: that of this process.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: Bad input; nothing was written.
+        EvaluationError: Too many evaluations failed in a row; what finished is saved.
+
+    Example:
+        >>> import nassearch
+        >>> run = nassearch.run(  # doctest: +SKIP
+        ...     {"space": "mobilenetv3-tiny", "task": "digits", "objectives": ["top1:max", "macs_m:min"]}
+        ... )
+    """
+    console = console or make_console()
+    if not isinstance(config, RunConfig):
+        config = make_config(file=Path(config)) if isinstance(config, str | Path) else make_config(config)
+    folder = config.folder
+    _check_folder_is_free(folder, overwrite)
+    problem = make_problem(config)
+    net = problem.build_supernet()
+    bounds = _first_bounds(problem, net, console)
+    check_satisfiable(problem.constraints, bounds)
+
+    _make_folder(folder, problem, bounds, command or command_line(), overwrite)
+    with _locked(folder):
+        return _Session(problem, net, folder, console, bounds).run()
+
+
+def resume(
+    folder: str | Path,
+    *,
+    num_evals: int | None = None,
+    executor: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Go on with a run where it stopped; nothing that finished is done again.
+
+    Args:
+        folder: The run folder.
+        num_evals: A new budget. Default: the run's.
+        executor: Changes of where evaluations run (`ExecutorConfig` fields); the search stays the same.
+        console: Where progress and tables are printed.
+
+    Raises:
+        RunFolderError: The folder is no run, is in use, or its space or data are not what they were.
+    """
+    console = console or make_console()
+    folder = Path(folder)
+    stopped = Run(folder)
+    with _locked(folder):
+        config = stopped.config.model_copy(update={"out": folder})
+        if num_evals is not None:
+            if num_evals <= 0:
+                raise ConfigError(f"--num-evals {num_evals} is not positive; give at least 1")
+            config = config.model_copy(update={"num_evals": num_evals})
+        if executor:
+            merged = config.executor.model_dump() | dict(executor)
+            config = make_config(config.model_dump(mode="json") | {"executor": merged})
+        problem = make_problem(config)
+        fingerprint = stopped.manifest.get("data_fingerprint")
+        if fingerprint != problem.task.fingerprint:
+            raise RunFolderError(
+                f"the data of task {config.task!r} have fingerprint {problem.task.fingerprint}, those of the run in "
+                f"{folder} had {fingerprint}; restore the data or start a new run"
+            )
+        Store(folder / STORE_FILE, problem.space).close()
+        bounds = {m: Bounds(**b) for m, b in stopped.bounds.items()}  # type: ignore[arg-type]
+        saved = folder / SUPERNET_FOLDER
+        trained = (saved / "model.safetensors").is_file()
+        net = load(saved) if trained else problem.build_supernet()
+        return _Session(problem, net, folder, console, bounds).run()
+
+
+class _Session:
+    """One process's work on a run folder, from whatever state it is in."""
+
+    def __init__(
+        self, problem: Problem, net: Supernet, folder: Path, console: Console, bounds: dict[str, Bounds]
+    ) -> None:
+        self.problem, self.net, self.folder, self.console, self.bounds = problem, net, folder, console, bounds
+
+    def run(self) -> Run:
+        config = self.problem.config
+        with Store(self.folder / STORE_FILE, self.problem.space) as store:
+            self._train(store)
+            goal = self._goal(store)
+            strategy = self._search(store, goal)
+            review_front(self._executor, store, Run(self.folder), self.console)
+            store.set_meta("diagnostics", strategy.diagnostics())
+        finished = Run(self.folder)
+        save_predictors(finished, self.net)
+        write_front(finished)
+        print_front(finished, self.console)
+        from nassearch.reports import write_report
+
+        write_report(finished)
+        if config.export.format != "none" and finished.front:
+            export_chosen(finished, config.export.subnet, config.export.format, self.console)
+        self.console.print(f"Report: {self.folder / 'report.html'}")
+        return finished
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def _train(self, store: Store) -> None:
+        saved = self.folder / SUPERNET_FOLDER
+        if store.meta("trained"):
+            self.net = load(saved)
+            return
+        settings, started = self.problem.training, time.perf_counter()
+        if settings is not None:
+            from supernets.training import RichProgress, train
+
+            task, config = self.problem.task, self.problem.config
+            batch_size = config.train.batch_size or int(task.training_defaults.get("batch_size", 128))
+            checkpoint = self.folder / "training"
+            with RichProgress(console=self.console) as progress:
+                train(
+                    self.net,
+                    task.training_data(batch_size, seed=config.seed),
+                    task.loss,
+                    method=config.train_method,
+                    settings=settings,
+                    checkpoint_dir=checkpoint,
+                    resume=checkpoint.exists(),
+                    progress=progress,
+                    data_fingerprint=task.fingerprint,
+                )
+        save(self.net, saved)
+        store.set_meta("trained", {"method": self.problem.config.train_method, "wall_s": time.perf_counter() - started})
+        shutil.rmtree(self.folder / "training", ignore_errors=True)
+        self.net = load(saved)
+
+    # -- search --------------------------------------------------------------------------------------
+
+    def _goal(self, store: Store) -> Goal:
+        """Resolve the constraints; those on quality only now, with the weights the search will use."""
+        wanted = {c.metric for c in self.problem.constraints} - set(self.bounds)
+        if wanted:
+            found, _ = evaluated_bounds(
+                SupernetEvaluator(self.net, self.problem.task, self.problem.evaluation_settings()),
+                sorted(wanted),
+                n_sampled=_PROFILE_SAMPLE,
+                seed=self.problem.config.seed,
+                threads=self.problem.config.executor.threads,
+            )
+            self.bounds |= found
+            store.set_meta("bounds", {m: b.to_json() for m, b in self.bounds.items()})
+            self.console.print(bounds_table(found, "Bounds of constrained metrics"))
+        return Run(self.folder).goal
+
+    def _search(self, store: Store, goal: Goal) -> Strategy:
+        config = self.problem.config
+        strategy = make_strategy(
+            config.strategy,
+            self.problem.space,
+            objectives=goal.objectives,
+            constraints=goal.constraints,
+            seed=config.seed,
+            analytic=self.net.analytic,
+            budget=store.meta("planned_budget"),
+            **config.strategy_options,
+        )
+        settings = SearchSettings(
+            config.num_evals,
+            config.batch_size,
+            config.seed,
+            config.strategy,
+            config.executor.asynchronous,
+            config.executor.max_consecutive_failures,
+        )
+        if config.executor.num_workers > config.batch_size and not config.executor.asynchronous:
+            self.console.print(
+                f"[yellow]{config.executor.num_workers} workers, but batches of {config.batch_size}: some will idle. "
+                "The batch size is part of the search; raise --batch-size or use --async.[/]"
+            )
+        with (
+            SearchProgress(self.console, goal, config.num_evals) as progress,
+            self._executor("search") as executor,
+        ):
+            Search(strategy, executor, store, goal, settings, progress).run()
+        return strategy
+
+    def _executor(self, split: str) -> Executor:
+        config = self.problem.config.executor
+        settings = ExecutorSettings(
+            config.num_workers,
+            config.threads,
+            config.timeout_s,
+            config.retries,
+            config.address,
+            config.latency_resource,
+            exclusive_latency=not config.asynchronous,
+        )
+        evaluator = SupernetEvaluator(self.net, self.problem.task, self.problem.evaluation_settings(split))
+        source = SupernetEvaluatorSource.of(evaluator, self.problem.config.plugins)
+        return make_executor(config.name, evaluator, source, settings)
+
+
+def _first_bounds(problem: Problem, net: Supernet, console: Console) -> dict[str, Bounds]:
+    """Return the bounds that do not need trained weights: analytic metrics, and measured ones in constraints."""
+    bounds = analytic_bounds(problem.space, net, problem.config.seed)
+    measured = [c.metric for c in problem.constraints if is_measured(c.metric)]
+    if measured:
+        settings = replace(problem.evaluation_settings(), metrics=tuple(dict.fromkeys(measured)))
+        evaluator = SupernetEvaluator(net, problem.task, settings)
+        found, _ = evaluated_bounds(
+            evaluator,
+            settings.metrics,
+            n_sampled=_PROFILE_SAMPLE,
+            seed=problem.config.seed,
+            threads=problem.config.executor.threads,
+        )
+        bounds |= found
+    constrained = {c.metric: bounds[c.metric] for c in problem.constraints if c.metric in bounds}
+    if constrained:
+        console.print(bounds_table(constrained, "Bounds of constrained metrics"))
+    return bounds
+
+
+def _check_folder_is_free(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"--out {folder} is a file; give a folder that does not exist yet")
+    is_run = (folder / CONFIG_FILE).is_file()
+    if overwrite:
+        if not is_run and any(folder.iterdir()):
+            raise ConfigError(
+                f"--out {folder} holds files and is no run folder, so it is not overwritten; choose another folder"
+            )
+        return
+    if is_run:
+        raise ConfigError(
+            f"--out {folder} holds a run already; go on with it by --resume {folder}, or start anew with --overwrite"
+        )
+    if any(folder.iterdir()):
+        raise ConfigError(f"--out {folder} is not empty and holds no run; choose another folder")
+
+
+def _make_folder(folder: Path, problem: Problem, bounds: dict[str, Bounds], command: str, overwrite: bool) -> None:
+    """Make a run folder with configuration, manifest and an empty store: whole, or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    with Store(new / STORE_FILE, problem.space, create=True) as store:
+        store.set_meta("bounds", {m: b.to_json() for m, b in bounds.items()})
+        # What the strategy plans with: a resumed run may get a larger budget, its strategy must stay the same.
+        store.set_meta("planned_budget", problem.config.num_evals)
+    write_json(new / MANIFEST_FILE, make_manifest(problem, command))
+    write_atomically(new / CONFIG_FILE, problem.config.to_yaml())
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    new.rename(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder; the lock goes with the process, however that ends."""
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(f"{folder} is in use by another process; wait for it or stop it first") from None
+        yield

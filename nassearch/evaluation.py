@@ -1,0 +1,191 @@
+"""Evaluating one architecture: quality by inherited weights, cost on the extracted static subnet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nassearch.tasks import Task
+    from predictors import LatencySetting
+    from supernets import Supernet
+
+
+@dataclass(frozen=True)
+class Job:
+    """One architecture to evaluate: the proposal's id and the readable form."""
+
+    id: int
+    arch: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One half of an evaluation: values by metric, their spread, how they came about, on which device."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    std: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, str] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
+
+    def joined(self, other: Part) -> Part:
+        """Return both halves together."""
+        return Part(
+            {**self.values, **other.values},
+            {**self.std, **other.std},
+            {**self.measured, **other.measured},
+            {**self.device, **other.device},
+        )
+
+
+class Evaluator(Protocol):
+    """Evaluates architectures, one at a time, leaving no trace between them."""
+
+    needs_cost: bool
+    """Whether `cost` measures anything; if not it is never called."""
+
+    def quality(self, arch: Mapping[str, Any]) -> Part:
+        """Return quality and analytic metrics; the same for the same architecture, wherever it runs."""
+
+    def cost(self, arch: Mapping[str, Any]) -> Part:
+        """Return metrics measured on the device; nothing else may run on its cores meanwhile."""
+
+
+class EvaluatorSource(ABC):
+    """How to make an `Evaluator` in another process: small settings, and arrays that are sent once."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the large data (weights, images), to be put in an object store."""
+
+    def without_arrays(self) -> EvaluatorSource:
+        """Return the source without its large data, to be sent to each worker beside references to it."""
+        return self
+
+    @abstractmethod
+    def build(self, arrays: Mapping[str, NDArray[Any]]) -> Evaluator:
+        """Make the evaluator from this source's settings and the arrays."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How architectures are evaluated.
+
+    Attributes:
+        metrics: The metrics of the goal; of these the device measures what needs measuring. Metrics of the
+            task and analytic ones are always all evaluated: they cost nothing more.
+        latency: Settings of the device measurements, by metric name (``latency_ms``, ``latency_ms@pi``).
+        batch_size: Images (sequences) a forward pass of the quality evaluation.
+        calibration_size: Inputs that recalibrate the normalisation statistics of each subnet.
+        split: The split that quality is read from.
+    """
+
+    metrics: tuple[str, ...]
+    latency: Mapping[str, LatencySetting]
+    batch_size: int = 256
+    calibration_size: int = 256
+    split: str = "search"
+
+
+class SupernetEvaluator:
+    """Evaluates architectures of a supernet on a task.
+
+    Args:
+        net: The trained supernet, in eval mode from here on.
+        task: The task, with its splits.
+        settings: What to evaluate and how.
+    """
+
+    def __init__(self, net: Supernet, task: Task, settings: EvaluationSettings) -> None:
+        from nassearch.metrics import is_measured
+
+        self.net, self.task, self.settings = net.eval(), task, settings
+        self._measured = [m for m in settings.metrics if is_measured(m)]
+        self._calibration = task.calibration_inputs(settings.batch_size, settings.calibration_size)
+        self.needs_cost = bool(self._measured)
+
+    def quality(self, arch: Mapping[str, Any]) -> Part:
+        """Return the analytic metrics and those of the task on the settings' split."""
+        split = self.settings.split
+        costs = {m: float(v[0]) for m, v in self.net.analytic(self.net.space.encode([arch])).items()}
+        scores = self.score(arch, split)
+        measured = dict.fromkeys(costs, "analytic") | dict.fromkeys(scores, f"{split}-split")
+        return Part(costs | scores, measured=measured)
+
+    def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
+        """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
+        from supernets import call
+
+        with self.net.activated(arch) as net:
+            net.recalibrate(net.fit_inputs(inputs) for inputs in self._calibration)
+            return self.task.evaluate(
+                lambda inputs: call(net, inputs), split, batch_size=self.settings.batch_size, adapt=net.fit_inputs
+            )
+
+    def cost(self, arch: Mapping[str, Any]) -> Part:
+        """Return the metrics measured on the extracted subnet."""
+        from nassearch.metrics import base_name
+        from predictors import measure_latency, measure_peak_memory
+
+        module = self.net.extract(arch).eval()
+        part = Part()
+        for metric in self._measured:
+            setting = self.settings.latency[metric]
+            inputs = self.net.example_inputs(arch, batch_size=setting.batch)
+            if base_name(metric) == "latency_ms":
+                latency = measure_latency(module, inputs, setting)
+                part.values[metric], part.std[metric] = latency.median_ms, latency.iqr_ms
+                part.device[metric] = latency.to_json()
+            else:
+                part.values[metric] = measure_peak_memory(module, inputs, setting)
+                part.device[metric] = {"setting": str(setting)}
+            part.measured[metric] = "measured"
+        return part
+
+
+@dataclass(frozen=True)
+class SupernetEvaluatorSource(EvaluatorSource):
+    """Rebuilds a `SupernetEvaluator` from the payloads of its supernet and task."""
+
+    net_config: Mapping[str, Any]
+    net_arrays: Mapping[str, NDArray[np.generic]] = field(repr=False)
+    task_config: Mapping[str, Any]
+    task_arrays: Mapping[str, NDArray[np.generic]] = field(repr=False)
+    settings: EvaluationSettings
+    plugins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, evaluator: SupernetEvaluator, plugins: Sequence[str] = ()) -> SupernetEvaluatorSource:
+        """Return the source of an evaluator; ``plugins`` are imported first wherever it is rebuilt."""
+        from supernets import to_payload
+
+        payloads = (*to_payload(evaluator.net), *evaluator.task.to_payload())
+        return cls(*payloads, evaluator.settings, tuple(plugins))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the weights under ``net/`` and the data under ``task/``."""
+        weights = {f"net/{k}": v for k, v in self.net_arrays.items()}
+        return weights | {f"task/{k}": v for k, v in self.task_arrays.items()}
+
+    def without_arrays(self) -> SupernetEvaluatorSource:
+        """Return the small part alone, to be sent to each worker."""
+        return replace(self, net_arrays={}, task_arrays={})
+
+    def build(self, arrays: Mapping[str, NDArray[Any]]) -> SupernetEvaluator:
+        """Rebuild the evaluator."""
+        from nassearch.config import import_plugins
+        from nassearch.tasks import from_payload as task_from_payload
+        from supernets import from_payload
+
+        import_plugins(self.plugins)
+
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+        net = from_payload(dict(self.net_config), part("net/"))
+        return SupernetEvaluator(net, task_from_payload(dict(self.task_config), part("task/")), self.settings)

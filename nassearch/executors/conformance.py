@@ -1,0 +1,187 @@
+"""What every executor must do, as a suite of tests, with an evaluator whose architectures are orders.
+
+Subclass `ExecutorConformance` in a test module, with fixtures ``executor`` (for `ScriptedSource` with
+``needs_cost=True``) that has the settings `SETTINGS`::
+
+    class TestLocalExecutor(ExecutorConformance):
+        @pytest.fixture(scope="class")
+        def executor(self):
+            source = ScriptedSource(needs_cost=True)
+            with LocalExecutor(source.build(source.arrays()), SETTINGS) as executor:
+                yield executor
+"""
+# ruff: noqa: S101 - it is a suite of tests
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nassearch.evaluation import EvaluatorSource, Job, Part
+from nassearch.executors.base import Executor, ExecutorSettings
+from nassearch.store import Outcome
+
+SETTINGS = ExecutorSettings(num_workers=2, threads=1, timeout_s=2.0, retries=1)
+"""Settings of the executor under test."""
+
+SCALE = np.arange(5.0)
+
+
+class ScriptedEvaluator:
+    """Does what the architecture says.
+
+    The gene ``do`` is one of: ``"sleep"`` for ``s`` seconds; ``"raise"`` a ValueError; ``"hang"``; ``"die"``,
+    killing the own process; ``"die-once"`` and ``"hang-once"``, unless the file ``marker`` is there, which they
+    leave. ``cost-…`` does the same in the measurement. ``x`` makes the value.
+    """
+
+    def __init__(self, scale: NDArray[Any], needs_cost: bool, device_file: str | None) -> None:
+        self.needs_cost, self._scale, self._device_file = needs_cost, scale, device_file
+
+    def quality(self, arch: Mapping[str, Any]) -> Part:
+        """Obey, and return ``quality`` and the times of begin and end."""
+        begin = time.time()
+        _obey(str(arch.get("do", "")), arch)
+        value = float(self._scale @ self._scale) * float(arch.get("x", 0))
+        times = {"quality_begin": begin, "quality_end": time.time(), "pid": float(os.getpid())}
+        return Part({"quality": value, **times}, measured={"quality": "scripted"})
+
+    def cost(self, arch: Mapping[str, Any]) -> Part:
+        """Obey orders for the measurement, and return ``cost`` and the times of begin and end."""
+        begin = time.time()
+        order = str(arch.get("do", ""))
+        _obey(order.removeprefix("cost-") if order.startswith("cost-") else "", arch)
+        device = Path(self._device_file).read_text(encoding="utf-8") if self._device_file else "one"
+        times = {"cost_begin": begin, "cost_end": time.time(), "cost_pid": float(os.getpid())}
+        return Part(
+            {"cost": 2.0 * float(arch.get("x", 0)), **times}, {"cost": 0.1}, {}, {"cost": {"fingerprint": device}}
+        )
+
+
+def _obey(order: str, arch: Mapping[str, Any]) -> None:
+    if order.endswith("-once"):
+        marker = Path(str(arch["marker"]))
+        if marker.exists():
+            return
+        marker.touch()
+    match order.removesuffix("-once"):
+        case "sleep":
+            time.sleep(float(arch["s"]))
+        case "raise":
+            raise ValueError(f"told to raise, x is {arch.get('x')}\nwith a second line")
+        case "hang":
+            time.sleep(600.0)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case _:
+            return
+
+
+@dataclass(frozen=True)
+class ScriptedSource(EvaluatorSource):
+    """Makes a `ScriptedEvaluator`.
+
+    Attributes:
+        needs_cost: Whether the evaluator measures.
+        device_file: File with the fingerprint of the measuring device; None means it is always the same.
+        broken: Raise in `build`.
+    """
+
+    needs_cost: bool = False
+    device_file: str | None = None
+    broken: bool = False
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the one array that qualities are computed from."""
+        return {"scale": SCALE}
+
+    def build(self, arrays: Mapping[str, NDArray[Any]]) -> ScriptedEvaluator:
+        """Make the evaluator."""
+        if self.broken:
+            raise ImportError("no module named 'a_package_of_the_driver'")
+        return ScriptedEvaluator(arrays["scale"], self.needs_cost, self.device_file)
+
+
+def run_all(executor: Executor, archs: list[dict[str, Any]], first_id: int = 1) -> dict[int, Outcome]:
+    """Submit architectures together and return all outcomes by id."""
+    executor.submit([Job(first_id + i, arch) for i, arch in enumerate(archs)])
+    outcomes: dict[int, Outcome] = {}
+    while executor.in_flight:
+        arrived = executor.wait()
+        assert arrived, "wait() returned nothing while jobs were in flight"
+        for outcome in arrived:
+            assert outcome.id not in outcomes, f"job {outcome.id} came back twice"
+            outcomes[outcome.id] = outcome
+    return outcomes
+
+
+class ExecutorConformance:
+    """The suite; see the module."""
+
+    def test_outcomes_carry_both_halves(self, executor: Executor) -> None:
+        before = time.time()
+        outcomes = run_all(executor, [{"x": x} for x in range(5)])
+        assert sorted(outcomes) == [1, 2, 3, 4, 5]
+        for id_, outcome in outcomes.items():
+            assert outcome.status == "ok"
+            assert outcome.values["quality"] == 30.0 * (id_ - 1)
+            assert outcome.values["cost"] == 2.0 * (id_ - 1)
+            assert outcome.std == {"cost": 0.1}
+            assert outcome.measured == {"quality": "scripted"}
+            assert outcome.device == {"cost": {"fingerprint": "one"}}
+            assert outcome.attempts == 1
+            assert outcome.error is None
+            assert outcome.host
+            assert before <= outcome.started <= time.time()
+            assert 0.0 <= outcome.wall_s <= time.time() - before
+
+    def test_nothing_in_flight(self, executor: Executor) -> None:
+        assert executor.in_flight == 0
+        assert executor.wait() == []
+        assert executor.slots >= 1
+
+    def test_in_flight_counts_until_returned(self, executor: Executor) -> None:
+        executor.submit([Job(1, {"x": 1}), Job(2, {"x": 2}), Job(3, {"x": 3})])
+        left = 3
+        while left:
+            assert executor.in_flight == left
+            left -= len(executor.wait())
+        assert executor.in_flight == 0
+
+    def test_error_is_recorded_and_not_retried(self, executor: Executor) -> None:
+        outcomes = run_all(executor, [{"x": 1}, {"x": 2, "do": "raise"}, {"x": 3}, {"x": 4, "do": "cost-raise"}])
+        assert [outcomes[i].status for i in (1, 2, 3, 4)] == ["ok", "failed", "ok", "failed"]
+        assert outcomes[2].error == "ValueError: told to raise, x is 2"
+        assert outcomes[4].error == "ValueError: told to raise, x is 4"
+        assert outcomes[2].attempts == outcomes[4].attempts == 1
+        assert dict(outcomes[2].values) == {}
+
+    def test_time_limit(self, executor: Executor) -> None:
+        started = time.monotonic()
+        outcomes = run_all(executor, [{"x": 1, "do": "hang"}, {"x": 2}])
+        assert outcomes[1].status == "failed"
+        assert "timed out after 2 s" in str(outcomes[1].error)
+        assert outcomes[1].attempts == SETTINGS.retries + 1
+        assert outcomes[2].status == "ok"
+        assert 2.0 * (SETTINGS.retries + 1) <= time.monotonic() - started < 120.0
+
+    def test_time_limit_then_success(self, executor: Executor, tmp_path: Path) -> None:
+        outcomes = run_all(executor, [{"x": 1, "do": "hang-once", "marker": str(tmp_path / "marker")}])
+        assert outcomes[1].status == "ok"
+        assert outcomes[1].attempts == 2
+        assert math.isclose(outcomes[1].values["quality"], 30.0)
+
+    def test_time_in_the_queue_does_not_count(self, executor: Executor) -> None:
+        archs = [{"x": x, "do": "sleep", "s": 0.7} for x in range(6)]
+        outcomes = run_all(executor, archs)
+        assert {o.status for o in outcomes.values()} == {"ok"}
+        assert all(0.7 <= o.wall_s < 2.0 for o in outcomes.values())

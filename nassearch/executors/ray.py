@@ -1,0 +1,324 @@
+"""Evaluations on the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nassearch.errors import ConfigError, EvaluationError
+from nassearch.evaluation import EvaluatorSource, Job, Part
+from nassearch.executors.base import Executor, ExecutorSettings
+from nassearch.executors.ray_cluster import Cluster, require_ray, worker_environment
+from nassearch.executors.ray_host import Answer
+from nassearch.executors.ray_worker import RayLauncher, Run, Worker, reason
+from nassearch.store import Outcome
+
+_POLL_S = 1.0
+_CHECK_EVERY_S = 15.0
+_START_DISTURBS_S = 60.0  # a worker that starts keeps the cores busy for less; after that it only waits for a place
+
+
+class RayExecutor(Executor):
+    """Evaluates on a pool of Ray actors, and measures costs on one actor that holds the latency slot.
+
+    Quality is evaluated by ``num_workers`` actors. Costs are measured one after another by an actor that holds
+    one unit of ``settings.latency_resource``; with ``exclusive_latency`` only while no quality evaluation runs,
+    is queued, or is about to. An actor that dies, or exceeds the time limit and is killed, costs its own job
+    only: both are replaced, the job at most ``retries`` times.
+
+    Args:
+        source: How the workers make their evaluator; its arrays are sent once, through the object store.
+        settings: Workers, threads, limits, address.
+
+    Raises:
+        ConfigError: Ray or the cluster cannot be used, or no node of it has what the workers need.
+        EvaluationError: No worker could be started.
+    """
+
+    def __init__(self, source: EvaluatorSource, settings: ExecutorSettings) -> None:
+        self._settings = settings
+        self._queue: deque[Run] = deque()
+        self._costs: deque[Run] = deque()
+        self._finished: list[Outcome] = []
+        self._workers: list[Worker] = []
+        self._latency: Worker | None = None
+        self._fingerprints: dict[str, str] = {}
+        self._latency_node: str | None = None
+        self._rejected: set[str] = set()
+        self._closed = False
+        arrays = source.arrays()
+        self._cluster = Cluster(settings, sum(a.nbytes for a in arrays.values()))
+        try:
+            self._ray = require_ray()
+            self._check("CPU", settings.threads, "ask for fewer `threads`, or add a node with as many cores")
+            environment = None if self._cluster.private else worker_environment(settings)
+            self._launcher = RayLauncher(self._ray, source, settings.threads, environment)
+            for _ in range(settings.num_workers):
+                self._workers.append(Worker(self._launcher, lambda: {"num_cpus": settings.threads}))
+            self._needs_cost = self._first_answer()
+            self._exclusive = settings.exclusive_latency or not self._room_beside()
+            if self._needs_cost:
+                self._start_latency()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- starting ------------------------------------------------------------------------------------
+
+    def _check(self, resource: str, amount: float, advice: str) -> None:
+        if not self._cluster.nodes_with(resource, amount):
+            raise ConfigError(f"no node of the Ray cluster has {amount:g} {resource!r}; {advice}")
+
+    def _first_answer(self) -> bool:
+        """Wait for the first worker and return whether its evaluator measures costs."""
+        while True:
+            for worker in self._workers:
+                if worker.info is not None:
+                    return worker.info.needs_cost
+            self._collect(_POLL_S)
+
+    def _room_beside(self) -> bool:
+        """Return whether a measurement has cores of its own beside the quality evaluations."""
+        if not self._cluster.private:
+            return True  # the cluster's own bookkeeping sees to it
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        s = self._settings
+        return s.num_workers * s.threads + s.latency_cpus <= cores
+
+    def _start_latency(self) -> None:
+        name = self._settings.latency_resource
+        self._check(
+            name,
+            1,
+            "it marks the nodes that measure latency: start one with "
+            f"`ray start --address=HEAD:6379 --resources='{{\"{name}\": 1}}'`, name another one "
+            "(--latency-resource), or leave the measured metrics out",
+        )
+        self._latency = Worker(self._launcher, self._latency_options)
+
+    # -- the executor's contract ---------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Number of jobs submitted whose outcome has not been returned."""
+        running = sum(worker.run is not None for worker in self._all())
+        return len(self._queue) + len(self._costs) + running + len(self._finished)
+
+    @property
+    def slots(self) -> int:
+        """Number of workers, and one more where costs are measured beside them."""
+        return self._settings.num_workers + int(self._needs_cost and not self._exclusive)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs and give them to idle workers."""
+        self._queue.extend(Run(job) for job in jobs)
+        self._dispatch()
+
+    def wait(self) -> list[Outcome]:
+        """Block until an outcome is there.
+
+        Raises:
+            EvaluationError: The cluster is gone, or has no worker left that starts; or the device that
+                measured so far is not there any more.
+        """
+        checked = time.monotonic()
+        while not self._finished and self.in_flight:
+            self._dispatch()
+            if self._collect(_POLL_S):
+                checked = time.monotonic()
+            elif time.monotonic() - checked > _CHECK_EVERY_S:
+                if not self._cluster.alive():
+                    raise EvaluationError("the Ray cluster does not answer any more; start it again and resume")
+                checked = time.monotonic()
+        finished, self._finished = self._finished, []
+        return finished
+
+    def close(self) -> None:
+        """Kill the workers, and the cluster if it was started here."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._ray_connected():
+                for worker in self._all():
+                    worker.stop()
+        finally:
+            self._workers, self._latency, self._launcher = [], None, None  # type: ignore[assignment]
+            self._queue.clear()
+            self._costs.clear()
+            self._finished.clear()
+            self._cluster.close()
+
+    def _ray_connected(self) -> bool:
+        return hasattr(self, "_ray") and bool(self._ray.is_initialized())
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def _all(self) -> Iterator[Worker]:
+        yield from self._workers
+        if self._latency is not None:
+            yield self._latency
+
+    def _dispatch(self) -> None:
+        """Give work to idle workers."""
+        latency = self._latency
+        measuring = latency is not None and latency.run is not None
+        if not (self._exclusive and measuring):
+            for worker in self._workers:
+                if self._queue and worker.idle:
+                    run = self._queue.popleft()
+                    run.attempts += 1
+                    run.attempt_s = 0.0
+                    worker.begin(run, "quality", self._settings.timeout_s)
+        if self._costs and latency is not None and latency.idle and not (self._exclusive and self._disturbed()):
+            latency.begin(self._costs.popleft(), "cost", self._settings.timeout_s)
+
+    def _disturbed(self) -> bool:
+        """Return whether quality evaluations run, or workers start, which would slow a measurement down."""
+        now = time.monotonic()
+        return bool(self._queue) or any(
+            worker.run is not None or (worker.starting and now - worker.since < _START_DISTURBS_S)
+            for worker in self._workers
+        )
+
+    def _collect(self, timeout_s: float) -> bool:
+        """Wait for answers and handle them, and the time limits; return whether anything was answered."""
+        pending = {worker.ref: worker for worker in self._all() if worker.ref is not None}
+        if pending:
+            deadline = min(worker.deadline for worker in pending.values())
+            timeout_s = max(min(timeout_s, deadline - time.monotonic()), 0.0)
+            ready, _ = self._ray.wait(list(pending), timeout=timeout_s)
+            if ready and len(pending) > 1:
+                ready, _ = self._ray.wait(list(pending), num_returns=len(pending), timeout=0)
+        else:
+            ready = []
+        for ref in ready:
+            self._take(pending[ref])
+        self._enforce_limits()
+        self._raise_if_stuck()
+        return bool(ready)
+
+    def _take(self, worker: Worker) -> None:
+        """Handle the answer of a worker: of its start, or of its job."""
+        try:
+            answer = self._ray.get(worker.ref)
+        except self._ray.exceptions.RayTaskError as error:
+            # Errors of evaluations come as text: this is an answer that could not be sent, or a failed start.
+            if worker.run is None:
+                worker.start_failed(reason(error))
+            else:
+                self._finished.append(worker.end().failed(reason(error)))
+        except self._ray.exceptions.RayError as error:
+            if worker.run is None:
+                worker.start_failed(reason(error))
+            else:
+                self._lost(worker, f"lost its worker: {reason(error)}")
+        else:
+            if worker.run is None:
+                worker.started(answer)
+            else:
+                self._finish(worker, answer)
+
+    def _finish(self, worker: Worker, answer: Answer) -> None:
+        run, node = worker.end(answer.seconds), worker.node_id
+        if answer.part is None:
+            self._finished.append(run.failed(answer.error or "no message"))
+        elif worker is self._latency:
+            if not self._same_device(answer.part, node):
+                self._move_latency(run, worker, node)
+                return
+            part = answer.part if run.part is None else run.part.joined(answer.part)
+            self._finished.append(run.succeeded(part))
+        elif self._needs_cost:
+            run.part, run.attempt_s = answer.part, answer.seconds
+            self._costs.append(run)
+        else:
+            self._finished.append(run.succeeded(answer.part))
+
+    def _enforce_limits(self) -> None:
+        now = time.monotonic()
+        for worker in self._all():
+            if worker.run is not None and now >= worker.deadline:
+                self._lost(worker, f"timed out after {self._settings.timeout_s:g} s")
+            elif worker.starting and now - worker.since > self._settings.start_timeout_s:
+                worker.start_failed(
+                    f"it did not start in {self._settings.start_timeout_s:g} s: the cluster has no free "
+                    f"{'latency slot' if worker is self._latency else 'cores'}, or is slow in installing"
+                )
+
+    def _lost(self, worker: Worker, error: str) -> None:
+        """Replace a worker that is lost, and try its job again unless that was the last attempt."""
+        run = worker.end()
+        if run.attempts > self._settings.retries:
+            times = f", attempt {run.attempts} of {run.attempts}" if run.attempts > 1 else ""
+            self._finished.append(run.failed(error + times))
+        elif worker is self._latency:
+            run.attempts += 1
+            run.attempt_s = 0.0
+            self._costs.appendleft(run)
+        else:
+            self._queue.appendleft(run)
+        worker.replace()
+
+    def _raise_if_stuck(self) -> None:
+        places = {"evaluates": self._workers} | ({"measures costs": [self._latency]} if self._latency else {})
+        for what, workers in places.items():
+            if workers and all(worker.given_up for worker in workers):
+                raise EvaluationError(
+                    f"no Ray worker that {what} could be started, last: {workers[0].error}; see that the nodes have "
+                    "the packages, the data and the free resources that workers need, then resume"
+                )
+
+    # -- one device for all measurements -------------------------------------------------------------
+
+    def _latency_options(self) -> dict[str, Any]:
+        """Return where the next latency actor starts: at first anywhere, then where the last one measured."""
+        name = self._settings.latency_resource
+        options = {"num_cpus": 0 if self._exclusive else self._settings.latency_cpus, "resources": {name: 1}}
+        left = self._latency_nodes_left()
+        failed_before = self._latency is not None and self._latency.starts_failed > 0
+        if self._latency_node in left and not failed_before:
+            left = [self._latency_node]
+        elif not self._rejected:
+            return options
+        if left:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=left[0], soft=False)
+        return options
+
+    def _latency_nodes_left(self) -> list[str]:
+        nodes = self._cluster.nodes_with(self._settings.latency_resource, 1)
+        return [node for node in nodes if node not in self._rejected]
+
+    def _same_device(self, part: Part, node: str) -> bool:
+        """Return whether a measurement comes from the device of the first one; the first one decides."""
+        found = dict(_fingerprints(part.device))
+        if any(self._fingerprints.get(key, value) != value for key, value in found.items()):
+            return False
+        self._fingerprints |= found
+        self._latency_node = node
+        return True
+
+    def _move_latency(self, run: Run, worker: Worker, node: str) -> None:
+        """Measure again elsewhere: the worker came up on another device, whose figures must not mix."""
+        self._costs.appendleft(run)
+        self._rejected.add(node)
+        if not self._latency_nodes_left():
+            raise EvaluationError(
+                f"costs were measured on one device so far, but only another one is left ({run.host}), and figures "
+                "of different devices never mix; bring the first one back and resume, or start a new run"
+            )
+        worker.replace()
+
+
+def _fingerprints(device: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every ``fingerprint`` of a device description with the path to it."""
+    for key, value in device.items():
+        if isinstance(value, Mapping):
+            yield from _fingerprints(value, f"{path}/{key}")
+        elif key == "fingerprint":
+            yield path, str(value)

@@ -1,0 +1,59 @@
+"""The names of metrics, and what kind each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from search_spaces.errors import did_you_mean
+
+ANALYTIC: Mapping[str, str] = {
+    "params_m": "parameters, millions",
+    "macs_m": "multiply-accumulates of one input, millions",
+    "size_mb": "parameters and buffers, 1e6 bytes",
+}
+MEASURED: Mapping[str, str] = {
+    "latency_ms": "median time of one inference, milliseconds",
+    "peak_memory_mb": "peak memory of one inference, 1e6 bytes",
+}
+ACCURACIES = ("accuracy", "top1", "top5")
+
+
+def base_name(metric: str) -> str:
+    """Return a metric without its ``@SETTING``: ``latency_ms`` of ``latency_ms@pi``."""
+    return metric.partition("@")[0]
+
+
+def is_measured(metric: str) -> bool:
+    """Return whether a metric is timed or observed on a device."""
+    return base_name(metric) in MEASURED
+
+
+def fault_of(metric: str, task_metrics: Iterable[str], settings: Iterable[str]) -> str | None:
+    """Return what is wrong with a metric's name, or None.
+
+    Args:
+        metric: The name a user gave.
+        task_metrics: Metrics of the task.
+        settings: Names of the latency settings; ``""`` is the unnamed one.
+    """
+    base, at, setting = metric.partition("@")
+    task_metrics, names = list(task_metrics), sorted(settings)
+    if base in MEASURED:
+        if setting not in names or (at and not setting):
+            known = [n or "(unnamed)" for n in names]
+            return (
+                f"metric {metric!r} needs the latency setting {setting or '(unnamed)'!r}; given are {known}. "
+                f"Add --latency {setting + '=' if setting else ''}cpu:eager,batch=1,threads=1"
+            )
+        return None
+    if metric in ANALYTIC or metric in task_metrics:
+        return None
+    allowed = [*task_metrics, *ANALYTIC, *MEASURED]
+    return f"unknown metric {metric!r}{did_you_mean(metric, allowed)}; available: {', '.join(allowed)}"
+
+
+def natural_range(metric: str) -> tuple[float, float]:
+    """Return the least and greatest value that a metric can have at all."""
+    if base_name(metric) in ACCURACIES:
+        return 0.0, 100.0
+    return 0.0, float("inf")

@@ -1,0 +1,232 @@
+"""From a configuration to its parts: space, task, supernet, objectives, …, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nassearch.config import RunConfig, import_plugins
+from nassearch.constraints import Constraint, parse_constraints
+from nassearch.errors import ConfigError
+from nassearch.evaluation import EvaluationSettings
+from nassearch.metrics import base_name, fault_of, is_measured, natural_range
+from nassearch.objectives import Objective, parse_objectives
+from search_spaces import SearchSpace, get_space
+from search_spaces.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from nassearch.tasks import Task
+    from predictors import LatencySetting
+    from supernets import Supernet
+    from supernets.training import TrainSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The parts of a run that its configuration names."""
+
+    config: RunConfig
+    space: SearchSpace
+    task: Task
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    latency: Mapping[str, LatencySetting]
+    training: TrainSettings | None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that an evaluation must bring, objectives first, none twice."""
+        names = [o.metric for o in self.objectives] + [c.metric for c in self.constraints]
+        return tuple(dict.fromkeys(names))
+
+    def evaluation_settings(self, split: str = "search") -> EvaluationSettings:
+        """Return how architectures are evaluated on a split."""
+        evaluation = self.config.evaluation
+        return EvaluationSettings(self.metrics, self.latency, evaluation.batch_size, evaluation.calibration_size, split)
+
+    def build_supernet(self) -> Supernet:
+        """Build the supernet with its first, published or already trained weights.
+
+        Raises:
+            ConfigError: Options, checkpoint or folder do not fit.
+        """
+        import torch
+
+        from supernets import SupernetError, build, load
+
+        try:
+            if self.config.supernet:
+                net = load(self.config.supernet)
+                if net.space.identity != self.space.identity:
+                    raise ConfigError(
+                        f"{self.config.supernet} holds a supernet of space {net.space.name!r} "
+                        f"({net.space.identity}), the run is of {self.space.name!r} ({self.space.identity})"
+                    )
+                return net
+            options = dict(self.task.model_options) | self.config.model_options
+            if self.config.checkpoint:
+                options["checkpoint"] = self.config.checkpoint
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.config.seed)
+                return build(self.config.space, **options)
+        except SupernetError as error:
+            raise ConfigError(str(error)) from error
+
+
+class _Faults(list[str]):
+    """Collects what is wrong, so that a user hears of everything at once."""
+
+    def catch(self, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except ConfigError as error:
+            self.extend(error.faults)
+        except ValueError as error:  # the other packages' errors of bad input
+            self.append(str(error))
+        return None
+
+
+def make_problem(config: RunConfig) -> Problem:
+    """Check a configuration and make its parts.
+
+    Raises:
+        ConfigError: With everything that is wrong, at once.
+    """
+    import_plugins(config.plugins)
+    faults = _Faults()
+    space = faults.catch(lambda: _space(config))
+    objectives = faults.catch(lambda: parse_objectives(config.objectives))
+    constraints = faults.catch(lambda: parse_constraints(config.constraints))
+    latency = faults.catch(lambda: parse_latency(config.latency))
+    _check_names(config, faults)
+    # Data come last: reading them may take long, and the cheap faults are known by then.
+    task = faults.catch(lambda: _task(config))
+    training = faults.catch(lambda: _training(config, task)) if task else None
+    if task is not None and latency is not None:
+        named = {s: latency[s] for s in latency}
+        wanted = [o.metric for o in objectives or []] + [c.metric for c in constraints or []]
+        faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, task.metrics, named))]
+        faults += [f for c in constraints or [] if (f := _impossible(c))]
+    if space and objectives and not faults:
+        faults.catch(lambda: _strategy(config, space, objectives))
+    if faults:
+        raise ConfigError(faults)
+    if space is None or task is None or objectives is None or constraints is None or latency is None:
+        raise AssertionError("every missing part has left a fault")
+    settings = {m: latency[m.partition("@")[2]] for o in (objectives, constraints) for m in _measured(o)}
+    return Problem(config, space, task, tuple(objectives), tuple(constraints), settings, training)
+
+
+def _measured(parts: list[Any]) -> list[str]:
+    return [p.metric for p in parts if is_measured(p.metric)]
+
+
+def _space(config: RunConfig) -> SearchSpace:
+    from supernets import list_supernets
+
+    space = get_space(config.space)
+    if config.space not in list_supernets():
+        raise ConfigError(f"search space {config.space!r} has no supernet; with one are: {', '.join(list_supernets())}")
+    return space
+
+
+def parse_latency(texts: list[str]) -> dict[str, LatencySetting]:
+    """Return the latency settings by name; the unnamed one is ``""``.
+
+    Raises:
+        ConfigError: A setting is malformed, or a name is given twice.
+    """
+    from predictors import LatencySetting
+
+    settings: dict[str, LatencySetting] = {}
+    faults = _Faults()
+    for text in texts:
+        setting = faults.catch(lambda text=text: LatencySetting.parse(text))  # type: ignore[misc]
+        if setting is None:
+            continue
+        name = setting.name or ""
+        if name in settings:
+            faults.append(f"latency setting {name or '(unnamed)'!r} is given twice; name them: --latency NAME=cpu:…")
+        settings[name] = setting
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def _task(config: RunConfig) -> Task:
+    from nassearch.tasks import make_task
+
+    return make_task(config.task, seed=config.seed)
+
+
+def _training(config: RunConfig, task: Task) -> TrainSettings | None:
+    if config.train_method == "none":
+        return None
+    from dataclasses import fields
+
+    from supernets.training import TrainSettings
+
+    allowed = {f.name for f in fields(TrainSettings)}
+    given = dict(config.train.settings)
+    unknown = sorted(set(given) - allowed)
+    if unknown:
+        raise ConfigError(
+            [
+                f"unknown setting 'train.settings.{n}'{did_you_mean(n, allowed)}; allowed: {sorted(allowed)}"
+                for n in unknown
+            ]
+        )
+    defaults = {k: v for k, v in task.training_defaults.items() if k in allowed}
+    if "steps" in given:
+        defaults.pop("epochs", None)
+    options = dict(given.pop("options", {})) | config.train.options
+    settings = TrainSettings(**({"seed": config.seed} | defaults | given | {"options": options}))
+    faults = settings.faults()
+    if faults:
+        raise ConfigError([f"train.settings: {f}" for f in faults])
+    return settings
+
+
+def _check_names(config: RunConfig, faults: _Faults) -> None:
+    from nassearch.executors import EXECUTORS
+    from nassearch.exports import list_exports
+    from supernets.training import list_methods
+
+    methods = ["none", *list_methods()]
+    for what, given, allowed in (
+        ("training method", config.train_method, methods),
+        ("executor", config.executor.name, EXECUTORS),
+        ("export format", config.export.format, ["none", *list_exports()]),
+    ):
+        if given not in allowed:
+            faults.append(f"unknown {what} {given!r}{did_you_mean(given, allowed)}; available: {', '.join(allowed)}")
+    for label, path in (("--checkpoint", config.checkpoint), ("--supernet", config.supernet)):
+        if path is not None and not path.exists():
+            faults.append(f"{label} {path} does not exist; give the path of an existing one")
+    if config.checkpoint and config.supernet:
+        faults.append("--checkpoint and --supernet both give weights; give one of them")
+
+
+def _strategy(config: RunConfig, space: SearchSpace, objectives: list[Objective]) -> None:
+    from nassearch.strategies import make_strategy
+
+    make_strategy(config.strategy, space, objectives=objectives, seed=config.seed, **config.strategy_options)
+
+
+def _impossible(constraint: Constraint) -> str | None:
+    """Return why no value of a metric can meet the constraint, judging by its natural range alone."""
+    if constraint.relative:
+        return None
+    low, high = natural_range(constraint.metric)
+    number, op = constraint.number, constraint.op
+    too_high = op in (">", ">=") and (number > high or (op == ">" and number == high))
+    too_low = op in ("<", "<=") and (number < low or (op == "<" and number == low))
+    if not (too_high or too_low):
+        return None
+    unit = " (accuracies are in percent)" if high == 100.0 else ""
+    return (
+        f"constraint '{constraint}' cannot be met: {base_name(constraint.metric)} is between {low:g} and {high:g}{unit}"
+    )

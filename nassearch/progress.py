@@ -1,0 +1,72 @@
+"""Progress of a search: evaluations done, front size, hypervolume, best values, time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+import numpy as np
+
+from nassearch.console import Console
+from nassearch.goal import Goal
+from nassearch.pareto import constrained_front
+from nassearch.store import Outcome, Proposal
+
+_LINE_EVERY_S = 10.0
+
+
+class SearchProgress:
+    """A bar on a terminal, a line every ten seconds elsewhere. Called with every finished evaluation.
+
+    Args:
+        console: Where it is shown.
+        goal: What the search is after.
+        budget: Number of evaluations in all.
+    """
+
+    def __init__(self, console: Console, goal: Goal, budget: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console, self._goal, self._budget = console, goal, budget
+        self._outcomes: list[Outcome] = []
+        self._failed = 0
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("search"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+            TimeRemainingColumn(), console=console, transient=False, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=budget)
+
+    def __enter__(self) -> SearchProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, proposal: Proposal, outcome: Outcome) -> None:
+        """Note a finished evaluation."""
+        self._outcomes.append(outcome)
+        self._failed += outcome.status != "ok"
+        if not self._console.is_terminal:
+            now = time.monotonic()
+            if now - self._last_line >= _LINE_EVERY_S or len(self._outcomes) == self._budget:
+                self._last_line = now
+                self._console.print(f"search {len(self._outcomes)}/{self._budget}  {self._summary()}")
+            return
+        self._bar.update(self._task, advance=1, description=self._summary())
+
+    def _summary(self) -> str:
+        values = self._goal.values(self._outcomes)
+        front = constrained_front(values, self._goal.objectives, self._goal.violations(self._outcomes))
+        parts = [f"front {int(front.sum())}"]
+        for j, objective in enumerate(self._goal.objectives):
+            column = values[front, j]
+            if np.isfinite(column).any():
+                best = column.max() if objective.direction == "max" else column.min()
+                parts.append(f"best {objective.metric} {best:.4g}")
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        return "  ".join(parts)

@@ -1,0 +1,180 @@
+"""The search loop: ask, evaluate, append, tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nassearch.errors import EvaluationError
+from nassearch.evaluation import Job
+from nassearch.executors import Executor
+from nassearch.goal import Goal
+from nassearch.store import Outcome, Proposal, Store
+from nassearch.strategies import Strategy
+
+Listener = Callable[[Proposal, Outcome], None]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What decides a search besides its strategy.
+
+    Attributes:
+        budget: Number of architectures to evaluate, failed ones included.
+        batch_size: Proposals a batch.
+        seed: Seed of the strategy, logged with each batch.
+        origin: Name of the strategy, logged with each batch.
+        asynchronous: Tell every result as it comes and ask for one at a time, instead of batch by batch.
+        max_consecutive_failures: So many failed evaluations in a row end the run.
+    """
+
+    budget: int
+    batch_size: int
+    seed: int
+    origin: str
+    asynchronous: bool = False
+    max_consecutive_failures: int = 10
+
+
+class Search:
+    """Runs a strategy against an executor, with the store as its only state.
+
+    Args:
+        strategy: A fresh strategy: what the store has is replayed into it.
+        executor: Evaluates.
+        store: Where everything is logged.
+        goal: Turns outcomes into what the strategy is told.
+        settings: Budget and mode.
+        listener: Called with every proposal and its outcome, once it is on the disk.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        executor: Executor,
+        store: Store,
+        goal: Goal,
+        settings: SearchSettings,
+        listener: Listener | None = None,
+    ) -> None:
+        self._strategy, self._executor, self._store = strategy, executor, store
+        self._goal, self._settings = goal, settings
+        self._listener = listener or (lambda _proposal, _outcome: None)
+        self._proposals: dict[int, Proposal] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._failures = 0
+
+    def run(self) -> None:
+        """Search until the budget is used or the space is exhausted.
+
+        Raises:
+            EvaluationError: Too many evaluations failed in a row; everything finished is saved.
+        """
+        (self._run_asynchronous if self._settings.asynchronous else self._run_batches)()
+
+    # -- batch by batch: any number of workers gives the same search ----------------------------------
+
+    def _run_batches(self) -> None:
+        batches: dict[int, list[Proposal]] = {}
+        for proposal in self._replayed_proposals():
+            batches.setdefault(proposal.batch, []).append(proposal)
+        for batch in batches.values():
+            self._strategy.replay(self._store.rows(batch))
+            self._finish_batch(batch)
+        while batch := self._ask(self._settings.batch_size):
+            self._finish_batch(batch)
+
+    def _finish_batch(self, batch: list[Proposal]) -> None:
+        """Evaluate what is not evaluated yet and tell the whole batch in the order of asking."""
+        self._submit([p for p in batch if p.id not in self._outcomes])
+        while self._executor.in_flight:
+            for outcome in self._executor.wait():
+                self._record(outcome)
+        self._tell(batch)
+
+    # -- one by one: every worker is always busy; the order is that of the log ------------------------
+
+    def _run_asynchronous(self) -> None:
+        self._replayed_proposals()
+        batches: dict[int, list[Proposal]] = {}
+        for proposal in self._proposals.values():
+            batches.setdefault(proposal.batch, []).append(proposal)
+        for kind, ref in self._store.events():
+            if kind == "propose":
+                self._strategy.replay(self._store.rows(batches[ref]))
+            elif kind == "evaluate":
+                self._tell([self._proposals[ref]])
+        self._submit([p for p in self._proposals.values() if p.id not in self._outcomes])
+        while True:
+            while self._executor.in_flight < self._executor.slots and (batch := self._ask(1)):
+                self._submit(batch)
+            if not self._executor.in_flight:
+                return
+            for outcome in self._executor.wait():
+                self._record(outcome)
+                self._tell([self._proposals[outcome.id]])
+
+    # -- shared --------------------------------------------------------------------------------------
+
+    def _replayed_proposals(self) -> list[Proposal]:
+        self._proposals = self._store.proposals()
+        self._outcomes = self._store.outcomes()
+        for id_, outcome in self._outcomes.items():
+            self._listener(self._proposals[id_], outcome)
+        return list(self._proposals.values())
+
+    def _ask(self, n: int) -> list[Proposal]:
+        wanted = min(n, self._settings.budget - len(self._proposals))
+        if wanted <= 0:
+            return []
+        G = self._strategy.ask(wanted)
+        if not len(G):
+            return []
+        predicted = _by_row(self._strategy.predictions(G), len(G))
+        batch = self._store.propose(G, seed=self._settings.seed, origin=self._settings.origin, predicted=predicted)
+        self._proposals |= {p.id: p for p in batch}
+        return batch
+
+    def _submit(self, proposals: list[Proposal]) -> None:
+        architectures = self._store.space.decode(self._store.rows(proposals))
+        self._executor.submit([Job(p.id, a) for p, a in zip(proposals, architectures, strict=True)])
+
+    def _record(self, outcome: Outcome) -> None:
+        outcome = _checked(outcome, self._goal)
+        self._store.append(outcome)
+        self._outcomes[outcome.id] = outcome
+        self._listener(self._proposals[outcome.id], outcome)
+        self._failures = 0 if outcome.status == "ok" else self._failures + 1
+        if self._failures >= self._settings.max_consecutive_failures:
+            raise EvaluationError(
+                f"{self._failures} evaluations failed in a row, the last with: {outcome.error}. Everything finished "
+                f"is saved in {self._store.path}; mend the cause, then go on with --resume {self._store.path.parent}"
+            )
+
+    def _tell(self, proposals: list[Proposal]) -> None:
+        outcomes = [self._outcomes[p.id] for p in proposals]
+        self._strategy.tell(self._store.rows(proposals), self._goal.values(outcomes), self._goal.violations(outcomes))
+
+
+def _by_row(predicted: Mapping[str, NDArray[np.float64]] | None, n: int) -> list[dict[str, float]]:
+    """Return predictions row by row, without those that are not there (NaN)."""
+    rows: list[dict[str, float]] = [{} for _ in range(n)]
+    for metric, values in (predicted or {}).items():
+        for row, value in zip(rows, values, strict=True):
+            if math.isfinite(value):
+                row[metric] = float(value)
+    return rows
+
+
+def _checked(outcome: Outcome, goal: Goal) -> Outcome:
+    """Return the outcome, or a failed one where a metric of the goal is missing or not finite."""
+    if outcome.status != "ok":
+        return outcome
+    bad = [m for m in goal.metrics if not math.isfinite(outcome.values.get(m, math.nan))]
+    if not bad:
+        return outcome
+    return replace(outcome, status="failed", error=f"no finite value of {', '.join(bad)}: {dict(outcome.values)}")

@@ -1,0 +1,313 @@
+"""The state of a run: one append-only SQLite file with every proposal and every evaluation.
+
+The store *is* the state. A run is resumed by replaying the log in order: what was proposed is not derived
+again, what was evaluated is told again, and what was in flight is evaluated again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nassearch.errors import RunFolderError
+from search_spaces import Rows, SearchSpace
+
+_APPLICATION_ID = 0x6E617365  # "nase", in the file's header
+_FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref INTEGER NOT NULL, at REAL NOT NULL);
+CREATE TABLE proposals (
+    id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, seed INTEGER NOT NULL, origin TEXT NOT NULL,
+    genotype TEXT NOT NULL, predicted TEXT
+);
+CREATE TABLE evaluations (
+    id INTEGER PRIMARY KEY REFERENCES proposals(id), status TEXT NOT NULL CHECK (status IN ('ok', 'failed')),
+    vals TEXT NOT NULL, std TEXT NOT NULL, measured TEXT NOT NULL, error TEXT, host TEXT NOT NULL,
+    device TEXT NOT NULL, started REAL NOT NULL, wall_s REAL NOT NULL, attempts INTEGER NOT NULL
+);
+CREATE TABLE finals (id INTEGER PRIMARY KEY REFERENCES proposals(id), vals TEXT NOT NULL, report TEXT NOT NULL,
+    device TEXT NOT NULL, at REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of evaluating one architecture.
+
+    Attributes:
+        id: The proposal's id.
+        status: ``"ok"`` or ``"failed"``.
+        values: Metric -> value in the metric's unit; empty when failed.
+        std: Metric -> spread of the measurement (interquartile range for latencies), where there is one.
+        measured: Metric -> how the value came about: ``"search-split"``, ``"analytic"``, ``"measured"``.
+        error: Why it failed, in one line.
+        host: Name of the machine that evaluated it.
+        device: Setting and identity of the device of each measured metric.
+        started: Unix time in seconds.
+        wall_s: Duration in seconds, retries included.
+        attempts: How often it was tried.
+    """
+
+    id: int
+    status: str
+    values: Mapping[str, float] = field(default_factory=dict)
+    std: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    host: str = ""
+    device: Mapping[str, Any] = field(default_factory=dict)
+    started: float = 0.0
+    wall_s: float = 0.0
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One architecture that a strategy asked for: its row in the space and what was predicted of it."""
+
+    id: int
+    batch: int
+    origin: str
+    row: tuple[int, ...]
+    predicted: Mapping[str, float]
+
+
+class Store:
+    """Appends to and reads from ``evaluations.sqlite``; every append is on the disk when it returns.
+
+    Args:
+        path: The file.
+        space: The space of the run; a store of another space is refused.
+        create: Make a new file. The file must not exist then, and must otherwise.
+        read_only: Never write.
+
+    Raises:
+        RunFolderError: The file is missing, exists, is truncated or damaged, is no store of ours, or belongs
+            to another space.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace, *, create: bool = False, read_only: bool = False) -> None:
+        self.path, self.space = path, space
+        if create and path.exists():
+            raise RunFolderError(f"{path} exists already; resume that run or choose another folder")
+        if not create and not path.is_file():
+            raise RunFolderError(f"{path} does not exist; a run folder has this file, give the folder of a run")
+        try:
+            self._connect(create, read_only)
+        except sqlite3.DatabaseError as error:
+            raise RunFolderError(
+                f"{path} is damaged or no store of nassearch ({error}); restore it from a copy or start a new run"
+            ) from error
+
+    def _connect(self, create: bool, read_only: bool) -> None:
+        if not create:
+            self._check_header()
+        mode = "ro" if read_only else ("rwc" if create else "rw")
+        uri = self.path.absolute().as_uri() + f"?mode={mode}"
+        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
+        if not read_only:
+            # FULL: an append has reached the disk (fsync) before it returns, power cuts included.
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+        if create:
+            with self._transaction():
+                for statement in _SCHEMA.strip().rstrip(";").split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version={_FORMAT}")
+                self._put_meta("space", self.space.to_json())
+                self._put_meta("space_identity", self.space.identity)
+            return
+        (check,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if check != "ok":
+            raise sqlite3.DatabaseError(check)
+        (ours,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if ours != _APPLICATION_ID:
+            raise RunFolderError(f"{self.path} is a database, but no store of nassearch; give the folder of a run")
+        if version > _FORMAT:
+            raise RunFolderError(f"{self.path} has format {version}, this version reads up to {_FORMAT}; upgrade")
+        identity = self.meta("space_identity")
+        if identity != self.space.identity:
+            name = (self.meta("space") or {}).get("name")
+            raise RunFolderError(
+                f"{self.path} belongs to search space {name!r} ({identity}), this run has {self.space.name!r} "
+                f"({self.space.identity}); runs never mix spaces: use another folder"
+            )
+
+    def _check_header(self) -> None:
+        with self.path.open("rb") as file:
+            header = file.read(16)
+        if header != b"SQLite format 3\x00":
+            what = "empty" if not header else "no SQLite file"
+            raise RunFolderError(f"{self.path} is {what}, so no store of nassearch; give the folder of a run")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- facts about the run -------------------------------------------------------------------------
+
+    def _put_meta(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Write one JSON fact about the run."""
+        with self._transaction():
+            self._put_meta(key, value)
+
+    def meta(self, key: str) -> Any:
+        """Return a fact that `set_meta` wrote, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    # -- appending -----------------------------------------------------------------------------------
+
+    def _log(self, kind: str, ref: int) -> None:
+        self._db.execute("INSERT INTO log (kind, ref, at) VALUES (?, ?, ?)", (kind, ref, time.time()))
+
+    def propose(
+        self, G: NDArray[Any], *, seed: int, origin: str, predicted: Sequence[Mapping[str, float]] | None = None
+    ) -> list[Proposal]:
+        """Log a batch of proposals before any of them is evaluated.
+
+        Args:
+            G: Rows of the space, int ``[n, n_genes]``.
+            seed: Seed of the search.
+            origin: What proposed them: the strategy's name, …
+            predicted: For each row, metric -> predicted value, where the strategy predicts.
+
+        Returns:
+            The proposals with their ids, which count up from 1 in the order of asking.
+        """
+        with self._transaction():
+            (first,) = self._db.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM proposals").fetchone()
+            (batch,) = self._db.execute("SELECT COALESCE(MAX(batch), -1) + 1 FROM proposals").fetchone()
+            proposals = []
+            for i, row in enumerate(np.asarray(G).tolist()):
+                said = dict(predicted[i]) if predicted else {}
+                proposals.append(Proposal(first + i, batch, origin, tuple(row), said))
+                self._db.execute(
+                    "INSERT INTO proposals VALUES (?, ?, ?, ?, ?, ?)",
+                    (first + i, batch, seed, origin, json.dumps(row), json.dumps(said)),
+                )
+            self._log("propose", batch)
+        return proposals
+
+    def append(self, outcome: Outcome) -> None:
+        """Log one finished evaluation; its proposal must have been logged, and not evaluated yet."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    outcome.id,
+                    outcome.status,
+                    json.dumps(dict(outcome.values)),
+                    json.dumps(dict(outcome.std)),
+                    json.dumps(dict(outcome.measured)),
+                    outcome.error,
+                    outcome.host,
+                    json.dumps(dict(outcome.device)),
+                    outcome.started,
+                    outcome.wall_s,
+                    outcome.attempts,
+                ),
+            )
+            self._log("evaluate", outcome.id)
+
+    def append_final(
+        self, id: int, values: Mapping[str, float], report: Mapping[str, float], device: Mapping[str, Any]
+    ) -> None:
+        """Log the second look at a front member: costs measured again, quality on the report split."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO finals VALUES (?, ?, ?, ?, ?)",
+                (id, json.dumps(dict(values)), json.dumps(dict(report)), json.dumps(dict(device)), time.time()),
+            )
+            self._log("final", id)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def events(self) -> list[tuple[str, int]]:
+        """Return the log: ``("propose", batch)``, ``("evaluate", id)`` or ``("final", id)``, in order."""
+        return [(kind, ref) for kind, ref in self._db.execute("SELECT kind, ref FROM log ORDER BY seq")]
+
+    def proposals(self) -> dict[int, Proposal]:
+        """Return all proposals by id, in the order of asking."""
+        rows = self._db.execute("SELECT id, batch, origin, genotype, predicted FROM proposals ORDER BY id")
+        return {
+            id_: Proposal(id_, batch, origin, tuple(json.loads(genotype)), json.loads(predicted or "{}"))
+            for id_, batch, origin, genotype, predicted in rows
+        }
+
+    def outcomes(self) -> dict[int, Outcome]:
+        """Return all finished evaluations by id, in the order in which they finished."""
+        rows = self._db.execute(
+            "SELECT e.id, status, vals, std, measured, error, host, device, started, wall_s, attempts "
+            "FROM evaluations e JOIN log ON log.kind = 'evaluate' AND log.ref = e.id ORDER BY log.seq"
+        )
+        loads = json.loads
+        return {
+            r[0]: Outcome(r[0], r[1], loads(r[2]), loads(r[3]), loads(r[4]), r[5], r[6], loads(r[7]), *r[8:])
+            for r in rows
+        }
+
+    def finals(self) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
+        """Return id -> (re-measured values, values on the report split)."""
+        rows = self._db.execute("SELECT id, vals, report FROM finals ORDER BY id")
+        return {id_: (json.loads(values), json.loads(report)) for id_, values, report in rows}
+
+    def rows(self, proposals: Sequence[Proposal]) -> Rows:
+        """Return the rows of proposals, int64 ``[n, n_genes]``."""
+        return np.array([p.row for p in proposals], dtype=np.int64).reshape(len(proposals), len(self.space.genes))
+
+
+def stored_space(path: Path) -> SearchSpace:
+    """Return the space that a store was made for.
+
+    Raises:
+        RunFolderError: The file is missing, damaged or no store of ours.
+    """
+    if not path.is_file():
+        raise RunFolderError(f"{path} does not exist; a run folder has this file, give the folder of a run")
+    try:
+        db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+        try:
+            row = db.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
+        finally:
+            db.close()
+        return SearchSpace.from_json(json.loads(row[0]))
+    except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} is damaged or no store of nassearch ({error}); restore it from a copy or start a new run"
+        ) from error

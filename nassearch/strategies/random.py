@@ -1,0 +1,17 @@
+"""Random search."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nassearch.strategies.base import Strategy
+from nassearch.strategies.registry import register_strategy
+from search_spaces import Rows
+
+
+@register_strategy("random")
+class RandomSearch(Strategy):
+    """Distinct networks, uniform over genotypes: the baseline every strategy has to beat."""
+
+    def _propose(self, n: int, rng: np.random.Generator) -> Rows:
+        return self.random_rows(n, rng)

@@ -1,0 +1,97 @@
+"""The contract of a task: data in four splits, a loss, and metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from supernets.base import Inputs
+from supernets.training import Batch, TrainingData
+
+__all__ = ["Batch", "Direction", "Inputs", "Split", "Task", "TrainingData"]
+
+Direction: TypeAlias = Literal["max", "min"]
+Split: TypeAlias = str
+"""``"train"``, ``"calibration"``, ``"search"`` or ``"report"``."""
+
+
+class Task(ABC):
+    """Data in four disjoint splits, a loss to train with, and metrics to search by.
+
+    Attributes:
+        name: Registered name, e.g. ``"digits"``.
+        spec: The specification the task was made from.
+        seed: Seed of the splits and of everything drawn once.
+        metrics: Metric name -> the direction in which it is better.
+        model_options: What a model must fit: arguments for building a supernet (classes, input channels).
+        input_shape: Shape of one input as the task delivers it; for images channels, height, width.
+        training_defaults: Settings of supernet training that suit the data, and ``batch_size``.
+        fingerprint: Hash of the data, the splits and the seed; runs refuse to mix fingerprints.
+    """
+
+    name: str
+    spec: str
+    seed: int
+    metrics: Mapping[str, Direction]
+    model_options: dict[str, Any]
+    input_shape: tuple[int, ...]
+    training_defaults: dict[str, Any]
+    fingerprint: str
+
+    @abstractmethod
+    def size(self, split: Split) -> int:
+        """Return the number of items in a split."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what a reader of a report should know of the data, as JSON values."""
+
+    @abstractmethod
+    def batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
+        """Yield a split in its fixed order, without augmentation; the last batch may be smaller."""
+
+    @abstractmethod
+    def training_data(self, batch_size: int, seed: int = 0) -> TrainingData:
+        """Return the train split for one training run."""
+
+    @abstractmethod
+    def calibration_inputs(self, batch_size: int, n_images: int | None = None) -> list[Inputs]:
+        """Return inputs of the first ``n_images`` of the calibration split (default: all of it)."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the training loss, a scalar."""
+
+    @abstractmethod
+    def score(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return every metric of one batch of outputs."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        forward: Callable[[Inputs], Tensor],
+        split: Split,
+        batch_size: int = 256,
+        adapt: Callable[[Inputs], Inputs] | None = None,
+    ) -> dict[str, float]:
+        """Return every metric of a whole split, in inference mode.
+
+        Args:
+            forward: Calls the network, which the caller has put in eval mode.
+            split: Name of the split.
+            batch_size: Items per call.
+            adapt: Applied to inputs first, e.g. a move to a device or a supernet's ``fit_inputs``.
+        """
+
+    @abstractmethod
+    def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return JSON settings and arrays from which another process makes an equal task."""
+
+    @classmethod
+    @abstractmethod
+    def from_payload(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:
+        """Make the task that `to_payload` described."""

@@ -1,0 +1,96 @@
+"""Subnets as plain torchvision networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernets.mobilenetv3.plan import BlockPlan, Genes
+
+
+def _block_json(plan: BlockPlan) -> dict[str, Any]:
+    return {
+        "input_channels": plan.in_channels,
+        "kernel": plan.kernel_size,
+        "expanded_channels": plan.hidden_channels,
+        "out_channels": plan.out_channels,
+        "use_se": plan.use_se,
+        "activation": "HS" if plan.activation == "hardswish" else "RE",
+        "stride": plan.stride,
+        "dilation": 1,
+        "width_mult": 1.0,
+    }
+
+
+def static_config(
+    genes: Genes,
+    arch: Mapping[str, Any],
+    *,
+    in_channels: int,
+    num_classes: int,
+    dropout: float,
+    bn: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the JSON from which `build_static` builds the network of an architecture."""
+    width = genes.width(arch)
+    blocks = [genes.first_block(width), *genes.blocks(arch)]
+    return {
+        "class": "torchvision.models.MobileNetV3",
+        "in_channels": in_channels,
+        "resolution": genes.resolution(arch),
+        "inverted_residual_setting": [_block_json(b) for b in blocks],
+        "last_channel": genes.scaled(width).head,
+        "num_classes": num_classes,
+        "dropout": dropout,
+        "batch_norm": dict(bn),
+    }
+
+
+def build_static(config: Mapping[str, Any]) -> nn.Module:
+    """Build a ``torchvision.models.MobileNetV3`` from `static_config`.
+
+    Without this package the same takes a few lines, which is how a state-dict export is loaded elsewhere::
+
+        from functools import partial
+        from torch import nn
+        from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+        model = MobileNetV3(
+            [InvertedResidualConfig(**b) for b in config["inverted_residual_setting"]],
+            last_channel=config["last_channel"],
+            num_classes=config["num_classes"],
+            dropout=config["dropout"],
+            norm_layer=partial(nn.BatchNorm2d, **config["batch_norm"]),
+        )
+        if config["in_channels"] != 3:
+            stem = model.features[0][0]
+            model.features[0][0] = nn.Conv2d(config["in_channels"], stem.out_channels, 3, 2, 1, bias=False)
+        model.load_state_dict(state_dict)
+    """
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+    model = MobileNetV3(
+        [InvertedResidualConfig(**b) for b in config["inverted_residual_setting"]],
+        last_channel=config["last_channel"],
+        num_classes=config["num_classes"],
+        dropout=config["dropout"],
+        norm_layer=partial(nn.BatchNorm2d, **config["batch_norm"]),
+    )
+    if config["in_channels"] != 3:
+        stem = model.features[0][0]
+        model.features[0][0] = nn.Conv2d(config["in_channels"], stem.out_channels, 3, 2, 1, bias=False)
+    return model  # type: ignore[no-any-return]
+
+
+def with_weights(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
+    """Return the network of `static_config` with copies of the tensors of its state dict."""
+    # On the meta device nothing is initialised only to be overwritten, and no random numbers are drawn.
+    with torch.device("meta"):
+        model = build_static(config)
+    copied = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
+    model.load_state_dict(copied, assign=True)
+    return model

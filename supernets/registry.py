@@ -1,0 +1,161 @@
+"""Supernets by name: families, their named sizes, and adapters for pre-trained models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from fnmatch import fnmatch
+from os import PathLike
+from typing import Any, Protocol, TypeVar
+
+from torch import nn
+
+from search_spaces.errors import did_you_mean
+from supernets.base import Supernet
+from supernets.errors import SupernetError, UnknownFamily, UnsupportedModel
+
+Builder = Callable[..., Supernet]
+B = TypeVar("B", bound=Builder)
+S = TypeVar("S", bound=type[Supernet])
+
+
+class Adapter(Protocol):
+    """Turns one kind of pre-trained model into a supernet."""
+
+    description: str
+    """What it supports, for the error message, e.g. ``"transformers.BertForSequenceClassification"``."""
+
+    def supports(self, model: nn.Module) -> bool:
+        """Return whether `convert` handles this model."""
+
+    def convert(self, model: nn.Module, **choices: Any) -> Supernet:
+        """Return the elastic twin; its largest subnet equals the model."""
+
+
+_SIZES: dict[str, Builder] = {}
+_FAMILIES: dict[str, type[Supernet]] = {}
+_ADAPTERS: list[Adapter] = []
+
+
+def register_supernet(name: str) -> Callable[[B], B]:
+    """Register a function that builds a supernet of a named size; its keyword arguments are the options.
+
+    Args:
+        name: The name users give, e.g. ``"mobilenetv3-tiny"``.
+
+    Raises:
+        SupernetError: The name is taken.
+    """
+
+    def register(builder: B) -> B:
+        if name in _SIZES:
+            raise SupernetError(f"a supernet named {name!r} is registered already; choose another name")
+        _SIZES[name] = builder
+        return builder
+
+    return register
+
+
+def register_family(cls: S) -> S:
+    """Register a supernet class under its ``family``, so that saved supernets of it can be loaded.
+
+    Raises:
+        SupernetError: Another class has the name.
+    """
+    other = _FAMILIES.get(cls.family)
+    if other is not None and other is not cls:
+        raise SupernetError(f"supernet family {cls.family!r} is registered already by {other.__name__}")
+    _FAMILIES[cls.family] = cls
+    return cls
+
+
+def register_adapter(adapter: Adapter) -> Adapter:
+    """Add an adapter to those that `convert` tries, after the earlier ones."""
+    _ADAPTERS.append(adapter)
+    return adapter
+
+
+def list_supernets(pattern: str = "*") -> list[str]:
+    """Return the named sizes that match a shell-style pattern, sorted."""
+    return sorted(n for n in _SIZES if fnmatch(n, pattern))
+
+
+def supernet_options(name: str) -> dict[str, Any]:
+    """Return the options of a named size and their defaults (``inspect.Parameter.empty`` where required).
+
+    Raises:
+        UnknownFamily: There is no such size.
+    """
+    return {p.name: p.default for p in inspect.signature(_builder(name)).parameters.values()}
+
+
+def _builder(name: str) -> Builder:
+    if name not in _SIZES:
+        near = did_you_mean(name, _SIZES)
+        raise UnknownFamily(f"unknown supernet {name!r}{near}; available: {', '.join(list_supernets())}")
+    return _SIZES[name]
+
+
+def build(name: str, *, checkpoint: str | PathLike[str] | None = None, **options: Any) -> Supernet:
+    """Build a supernet of a named size.
+
+    Args:
+        name: One of `list_supernets`.
+        checkpoint: A weights file in the published format of the family, where it has one. Default: random
+            weights, from torch's global generator.
+        **options: The options of the size, e.g. ``num_classes``.
+
+    Raises:
+        UnknownFamily: The name is not registered; the message suggests the nearest.
+        SupernetError: An option that the size does not have.
+        CheckpointError: The checkpoint cannot be read or does not fit.
+
+    Example:
+        >>> build("mobilenetv3-tiny", num_classes=10).space.name
+        'mobilenetv3-tiny'
+    """
+    builder = _builder(name)
+    if checkpoint is not None:
+        options["checkpoint"] = checkpoint
+    allowed = supernet_options(name)
+    for option in options:
+        if option not in allowed:
+            raise SupernetError(
+                f"supernet {name!r} has no option {option!r}{did_you_mean(option, allowed)}; "
+                f"allowed: {', '.join(sorted(allowed))}"
+            )
+    return builder(**options)
+
+
+def build_family(family: str, config: dict[str, Any]) -> Supernet:
+    """Rebuild a supernet, with random weights, from its family and `Supernet.config`.
+
+    Raises:
+        UnknownFamily: The family is not registered.
+        SupernetError: The configuration is not one of the family.
+    """
+    if family not in _FAMILIES:
+        near = did_you_mean(family, _FAMILIES)
+        raise UnknownFamily(f"unknown supernet family {family!r}{near}; available: {', '.join(sorted(_FAMILIES))}")
+    return _FAMILIES[family].from_config(config)
+
+
+def convert(model: nn.Module, **choices: Any) -> Supernet:
+    """Turn a pre-trained model into a supernet whose largest subnet equals it.
+
+    Args:
+        model: The model, in eval mode or not; not changed.
+        **choices: What to make elastic, as the adapter documents.
+
+    Raises:
+        UnsupportedModel: No adapter handles the model; the message lists what is supported.
+    """
+    for adapter in _ADAPTERS:
+        if adapter.supports(model):
+            return adapter.convert(model, **choices)
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    supported = ", ".join(a.description for a in _ADAPTERS) or "no model yet"
+    raise UnsupportedModel(
+        f"cannot convert a {kind}; supported: {supported}. A named supernet can be built instead: "
+        f"build(name) with one of {', '.join(list_supernets())}; or register_adapter adds support"
+    )

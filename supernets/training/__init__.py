@@ -1,0 +1,54 @@
+"""Training of supernets: methods by name, one loop, exact resume."""
+
+from supernets.training.data import Batch, TrainingData
+from supernets.training.distillation import soft_targets_loss
+from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, TrainingError, UnknownMethod
+from supernets.training.evaluation import evaluate_subnet, settle_statistics, top1_score
+from supernets.training.loop import prepare, train
+from supernets.training.methods import (
+    Method,
+    Phase,
+    list_methods,
+    make_method,
+    method_options,
+    register_method,
+)
+from supernets.training.passes import Passes
+from supernets.training.progress import RichProgress, TrainProgress
+from supernets.training.progressive_shrinking import ProgressiveShrinking
+from supernets.training.report import TrainReport
+from supernets.training.sampling import sample_subnets
+from supernets.training.sandwich import Sandwich
+from supernets.training.settings import TrainSettings
+from supernets.training.single_path import SinglePath
+
+__all__ = [
+    "Batch",
+    "InvalidSettings",
+    "Method",
+    "NonFiniteLoss",
+    "Passes",
+    "Phase",
+    "ProgressiveShrinking",
+    "ResumeError",
+    "RichProgress",
+    "Sandwich",
+    "SinglePath",
+    "TrainProgress",
+    "TrainReport",
+    "TrainSettings",
+    "TrainingData",
+    "TrainingError",
+    "UnknownMethod",
+    "evaluate_subnet",
+    "list_methods",
+    "make_method",
+    "method_options",
+    "prepare",
+    "register_method",
+    "sample_subnets",
+    "settle_statistics",
+    "soft_targets_loss",
+    "top1_score",
+    "train",
+]

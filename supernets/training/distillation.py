@@ -1,0 +1,49 @@
+"""Learning from another network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernets.training.errors import TrainingError
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """Return the logits in a model's outputs: the tensor itself, its ``logits``, or the first of a tuple.
+
+    Raises:
+        TrainingError: There are none.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
+        return torch.as_tensor(outputs["logits"])
+    if isinstance(getattr(outputs, "logits", None), Tensor):
+        return torch.as_tensor(outputs.logits)
+    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
+        return outputs[0]
+    raise TrainingError(
+        f"the supernet's outputs ({type(outputs).__name__}) hold no logits; distillation needs a tensor, an "
+        "output with 'logits', or a tuple that starts with them"
+    )
+
+
+def soft_targets_loss(student: Any, teacher: Any, temperature: float = 1.0) -> Tensor:
+    """Return the cross-entropy of a student with the softened predictions of a teacher.
+
+    No gradient flows into the teacher (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+
+    Args:
+        student: Outputs with logits ``[..., classes]``.
+        teacher: Outputs with logits of the same shape.
+        temperature: Both logits are divided by it, and the loss is multiplied by its square.
+
+    Returns:
+        Mean over everything but the classes, float32 scalar.
+    """
+    targets = torch.softmax(logits_of(teacher).detach().float() / temperature, dim=-1)
+    log_probabilities = torch.log_softmax(logits_of(student).float() / temperature, dim=-1)
+    return -(targets * log_probabilities).sum(-1).mean() * temperature**2

@@ -1,0 +1,85 @@
+"""Forward and backward passes of subnets, as training methods use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernets.base import Architecture, Inputs, Supernet, call
+from supernets.training.errors import TrainingError
+
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+class Passes:
+    """Runs subnets: switching, input adaptation, mixed precision, and the weight of a batch in its step.
+
+    Args:
+        net: The supernet.
+        loss: Outputs and targets -> scalar.
+        device: Where it runs.
+        amp: ``"auto"``, ``"off"``, ``"bf16"`` or ``"fp16"``, see `TrainSettings`.
+
+    Attributes:
+        net: The supernet.
+        loss: The loss on labels.
+        weight: Factor on the gradients: the share of the current batch in the optimiser step.
+        device: Where the supernet is.
+        values: The losses of the passes since `start`, with their architectures.
+    """
+
+    def __init__(self, net: Supernet, loss: Loss, device: torch.device, amp: str = "off") -> None:
+        self.net = net
+        self.loss = loss
+        self.weight = 1.0
+        self.values: list[tuple[Architecture, float, Tensor]] = []
+        self._arch: Architecture = net.active
+        self.device = device
+        self._dtype = amp_dtype(amp, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which forward passes run."""
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._dtype)
+
+    def start(self) -> None:
+        """Forget the losses of the last step."""
+        self.values = []
+
+    def forward(self, arch: Architecture, inputs: Inputs) -> Any:
+        """Switch to a subnet and return its outputs."""
+        self.net.activate(arch)
+        self._arch = arch
+        with self.autocast():
+            return call(self.net, self.net.fit_inputs(inputs, arch))
+
+    def forward_frozen(self, module: nn.Module, inputs: Inputs) -> Any:
+        """Return the outputs of another network, without gradients."""
+        with torch.no_grad(), self.autocast():
+            return call(module, inputs)
+
+    def backward(self, value: Tensor) -> None:
+        """Add the gradients of a loss of the subnet that ran last."""
+        self.values.append((self._arch, self.weight, value.detach()))
+        self.scaler.scale(value * self.weight).backward()  # type: ignore[no-untyped-call]
+
+
+def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """Return the type of mixed precision, or None for full precision.
+
+    Raises:
+        TrainingError: float16 without CUDA.
+    """
+    if amp == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if amp == "fp16" and device.type != "cuda":
+        raise TrainingError(f"amp 'fp16' needs CUDA, but training runs on {device}; use 'auto', 'off' or 'bf16'")
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]

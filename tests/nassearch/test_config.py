@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nassearch.config import import_plugins, make_config, parse_set, read_yaml
+from nassearch.errors import ConfigError
+
+GOOD = {"space": "mobilenetv3-tiny", "task": "digits", "objectives": ["top1:max"]}
+
+
+def test_flags_go_over_the_file_and_sets_over_both(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("space: a\ntask: digits\nobjectives: ['top1:max']\nnum_evals: 5\ntrain: {settings: {epochs: 3}}\n")
+    config = make_config({"space": "b", "seed": 7}, file=file, sets=["train.settings.lr=0.5", "num_evals=9"])
+    assert (config.space, config.seed, config.num_evals) == ("b", 7, 9)
+    assert config.train.settings == {"epochs": 3, "lr": 0.5}
+
+
+def test_yaml_round_trip() -> None:
+    config = make_config(GOOD | {"out": "x/y", "constraints": ["latency_ms <= 20"]}, sets=["executor.num_workers=2"])
+    assert make_config(__import__("yaml").safe_load(config.to_yaml())) == config
+
+
+def test_all_faults_come_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config({"spce": "x", "task": "digits", "num_evals": 0, "executor": {"num_worker": 2}, "objectives": []})
+    text = str(caught.value)
+    assert "unknown setting 'spce'; did you mean 'space'?" in text
+    assert "setting 'space' is missing; give --space NAME" in text
+    assert "setting 'num_evals': input should be greater than 0, got 0" in text
+    assert "unknown setting 'executor.num_worker'; did you mean 'num_workers'?" in text
+    assert "no objective is given" in text
+    assert len(caught.value.faults) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1,", r"run.yaml, line \d+, column \d+: not valid YAML"),
+        ("- a\n- b\n", "a mapping of settings is needed .*got list"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_bad_yaml_names_file_and_place(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_yaml(file)
+
+
+def test_bad_sets_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_set(["a.b", "=3", "a..b=3", "c=[1,"])
+    assert len(caught.value.faults) == 4
+
+
+def test_sets_are_yaml_values_with_exponents_as_numbers() -> None:
+    given = parse_set(["a.b=3", "a.c=[1, x]", "d=1e-3", "e=true", "f=-2E+4", "g=1e3x"])
+    assert given == {"a": {"b": 3, "c": [1, "x"]}, "d": 0.001, "e": True, "f": -20000.0, "g": "1e3x"}
+
+
+def test_training_defaults_to_none_when_weights_are_given() -> None:
+    assert make_config(GOOD).train_method == "sandwich"
+    assert make_config(GOOD | {"checkpoint": "x.pth"}).train_method == "none"
+    assert make_config(GOOD | {"checkpoint": "x.pth", "train": {"method": "single-path"}}).train_method == "single-path"
+
+
+def test_plugins_that_fail_are_named() -> None:
+    with pytest.raises(ConfigError, match="plugin 'no_such_module' cannot be imported"):
+        import_plugins(["no_such_module"])

@@ -1,0 +1,161 @@
+"""The loop on a toy problem: resume equals uninterrupted, failures are recorded, budgets end cleanly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nassearch.constraints import Constraint
+from nassearch.errors import EvaluationError
+from nassearch.evaluation import Part
+from nassearch.executors.base import ExecutorSettings
+from nassearch.executors.local import LocalExecutor
+from nassearch.goal import Goal
+from nassearch.objectives import Objective
+from nassearch.search import Search, SearchSettings
+from nassearch.store import Store
+from nassearch.strategies import make_strategy
+from search_spaces import Gene, SearchSpace
+
+SPACE = SearchSpace(
+    "toy",
+    [Gene(f"w.{i}", [1, 2, 3, 4], active_when={} if i < 3 else {"d": {2}}) for i in range(6)] + [Gene("d", [1, 2])],
+)
+OBJECTIVES = (Objective("top1", "max"), Objective("macs_m", "min"))
+
+
+class _Crash(BaseException):
+    """Ends the process's work as a kill would: nothing may catch it."""
+
+
+class ToyEvaluator:
+    """Deterministic values of an architecture; may crash or fail on demand."""
+
+    needs_cost = False
+
+    def __init__(self, crash_at: int | None = None, fail: Any = lambda _arch: False) -> None:
+        self.crash_at, self.fail, self.seen = crash_at, fail, []
+
+    def quality(self, arch: Mapping[str, Any]) -> Part:
+        if self.crash_at is not None and len(self.seen) == self.crash_at:
+            raise _Crash
+        self.seen.append(dict(arch))
+        if self.fail(arch):
+            raise RuntimeError("this network does not fit")
+        widths = [arch[f"w.{i}"] for i in range(6 if arch["d"] == 2 else 3)]
+        return Part(
+            {"top1": 50 + 10 * np.tanh(np.dot(widths, np.arange(1, len(widths) + 1)) / 20), "macs_m": sum(widths)}
+        )
+
+    def cost(self, arch: Mapping[str, Any]) -> Part:
+        raise AssertionError("nothing is measured here")
+
+
+def _run(
+    folder: Path,
+    evaluator: ToyEvaluator,
+    strategy: str = "nsga2",
+    *,
+    budget: int = 30,
+    asynchronous: bool = False,
+    goal: Goal = Goal(OBJECTIVES),
+    max_failures: int = 10,
+) -> dict[int, tuple[tuple[int, ...], float, str]]:
+    path = folder / "evaluations.sqlite"
+    with Store(path, SPACE, create=not path.exists()) as store:
+        made = make_strategy(
+            strategy, SPACE, objectives=goal.objectives, constraints=goal.constraints, seed=5, budget=60
+        )
+        settings = SearchSettings(budget, 7, 5, strategy, asynchronous, max_failures)
+        Search(made, LocalExecutor(evaluator, ExecutorSettings()), store, goal, settings).run()
+        return _logged(store)
+
+
+def _logged(store: Store) -> dict[int, tuple[tuple[int, ...], float, str]]:
+    outcomes = store.outcomes()
+    return {
+        i: (p.row, outcomes[i].values.get("top1", np.nan), outcomes[i].status) for i, p in store.proposals().items()
+    }
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("strategy", ["random", "nsga2", "linas"])
+def test_a_search_crashed_at_any_moment_and_resumed_equals_the_uninterrupted_one(
+    tmp_path: Path, strategy: str, asynchronous: bool
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = _run(tmp_path / "whole", ToyEvaluator(), strategy, asynchronous=asynchronous)
+    assert len(whole) == 30
+    rng, evaluations = np.random.default_rng(1), 0
+    for _ in range(5):
+        evaluator = ToyEvaluator(crash_at=int(rng.integers(0, 7)))
+        with pytest.raises(_Crash):
+            _run(tmp_path / "parts", evaluator, strategy, asynchronous=asynchronous)
+        evaluations += len(evaluator.seen)
+    evaluator = ToyEvaluator()
+    assert _run(tmp_path / "parts", evaluator, strategy, asynchronous=asynchronous) == whole
+    assert evaluations + len(evaluator.seen) == 30  # nothing finished was evaluated again
+
+
+def test_no_network_is_evaluated_twice_and_a_small_space_ends_the_search(tmp_path: Path) -> None:
+    evaluator = ToyEvaluator()
+    logged = _run(tmp_path, evaluator, budget=5000)
+    assert len(logged) == SPACE.n_distinct == 4**3 + 4**6 or len(logged) == 5000
+    assert len({row for row, _, _ in logged.values()}) == len(logged)
+
+
+def test_failed_evaluations_are_recorded_with_their_error_and_the_search_goes_on(tmp_path: Path) -> None:
+    logged = _run(tmp_path, ToyEvaluator(fail=lambda a: a["w.0"] == 4))
+    failed = [i for i, (_, _, status) in logged.items() if status == "failed"]
+    assert 0 < len(failed) < 30
+    with Store(tmp_path / "evaluations.sqlite", SPACE) as store:
+        assert store.outcomes()[failed[0]].error == "RuntimeError: this network does not fit"
+
+
+def test_a_row_of_failures_ends_the_run_with_everything_saved(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"4 evaluations failed in a row, .*does not fit.*--resume"):
+        _run(tmp_path, ToyEvaluator(fail=lambda _a: True), max_failures=4)
+    with Store(tmp_path / "evaluations.sqlite", SPACE) as store:
+        assert [o.status for o in store.outcomes().values()] == ["failed"] * 4
+    # What failed stays failed; the mended evaluator gets the rest.
+    logged = _run(tmp_path, ToyEvaluator())
+    assert [s for _, _, s in logged.values()] == ["failed"] * 4 + ["ok"] * 26
+
+
+def test_a_metric_that_is_missing_or_not_finite_is_a_failure(tmp_path: Path) -> None:
+    class Nan(ToyEvaluator):
+        def quality(self, arch: Mapping[str, Any]) -> Part:
+            part = super().quality(arch)
+            return Part({"top1": float("nan")}) if len(self.seen) % 3 == 0 else part
+
+    _run(tmp_path, Nan(), "random")
+    with Store(tmp_path / "evaluations.sqlite", SPACE) as store:
+        outcomes = list(store.outcomes().values())
+    assert [o.status for o in outcomes[:3]] == ["ok", "ok", "failed"]
+    assert "no finite value of top1, macs_m" in str(outcomes[2].error)
+
+
+def test_constraints_steer_the_search_to_feasible_networks(tmp_path: Path) -> None:
+    # The best top1 is that of the largest network: only the constraint keeps the search among small ones.
+    goal = Goal(OBJECTIVES[:1], (Constraint.parse("macs_m <= 11").resolve(),))
+    (tmp_path / "free").mkdir()
+    (tmp_path / "bound").mkdir()
+    shares = []
+    for name, g in (("free", Goal(OBJECTIVES[:1])), ("bound", goal)):
+        _run(tmp_path / name, ToyEvaluator(), goal=g, budget=150)
+        with Store(tmp_path / name / "evaluations.sqlite", SPACE) as store:
+            late = [o.values["macs_m"] for i, o in store.outcomes().items() if i > 90]
+        shares.append(np.mean(np.array(late) <= 11))
+    assert shares[0] < 0.2 < 0.4 < shares[1]
+
+
+def test_a_larger_budget_goes_on_where_the_run_ended(tmp_path: Path) -> None:
+    first = _run(tmp_path, ToyEvaluator(), budget=14)
+    more = _run(tmp_path, ToyEvaluator(), budget=21)
+    assert len(more) == 21
+    assert {i: more[i] for i in first} == first

@@ -1,0 +1,81 @@
+"""`auto`: the stack, the choice and what it costs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from predictors import load_predictor, make_predictor
+from predictors.conformance import synthetic_problem
+from predictors.models.auto import Auto, _convex_weights
+
+
+def test_convex_weights_recover_a_mixture() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(3, 200))
+    np.testing.assert_allclose(_convex_weights(means, np.array([0.7, 0.3, 0.0]) @ means), [0.7, 0.3, 0.0], atol=1e-3)
+    with_opposite = np.stack([means[0], -means[0]])
+    np.testing.assert_allclose(_convex_weights(with_opposite, means[0]), [1.0, 0.0], atol=1e-3)
+
+
+def test_convex_weights_in_any_unit_and_where_members_agree() -> None:
+    means = np.random.default_rng(0).normal(size=(2, 50))
+    y = 0.4 * means[0] + 0.6 * means[1]
+    np.testing.assert_allclose(_convex_weights(1e9 * means, 1e9 * y), [0.4, 0.6], atol=1e-3)
+    np.testing.assert_allclose(_convex_weights(np.stack([y, y]), y), [0.5, 0.5])
+
+
+def test_picks_the_line_for_a_line_and_trees_for_steps() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 5))
+    line = make_predictor("auto", models=["ridge", "xgboost"]).fit(X, X @ np.arange(1.0, 6.0))
+    steps = make_predictor("auto", models=["ridge", "xgboost"]).fit(X, np.sign(X[:, 0] * X[:, 1]))
+    assert isinstance(line, Auto)
+    assert isinstance(steps, Auto)
+    assert line.weights["ridge"] > 0.9
+    assert steps.weights["xgboost"] > 0.9
+    assert sum(steps.weights.values()) == pytest.approx(1.0)
+
+
+def test_members_without_weight_are_neither_asked_nor_saved(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    p = make_predictor("auto", models=["ridge", "xgboost"]).fit(X, X @ np.arange(1.0, 5.0))
+    assert isinstance(p, Auto)
+    assert list(p.weights) == ["ridge"]
+    p.save(tmp_path / "p")
+    assert not (tmp_path / "p" / "xgboost").exists()
+    assert "base.X" not in np.load(tmp_path / "p" / "ridge" / "arrays.npz").files
+    loaded = load_predictor(tmp_path / "p")
+    assert loaded.fit(X, np.sign(X[:, 0] * X[:, 1])).quality.n == 60  # all members are back for a new fit
+
+
+def test_quality_of_the_stack_is_honest() -> None:
+    gaps = []
+    for seed in range(4):
+        X, y = synthetic_problem(80, seed=seed, noise=0.5)
+        unseen, truth = synthetic_problem(500, seed=100 + seed, noise=0.5)
+        p = make_predictor("auto", seed=seed).fit(X, y)
+        gaps.append(p.quality.rmse / np.sqrt(np.mean((p.predict(unseen)[0] - truth) ** 2)))
+    # Folds train on a fifth less data, so the estimate may be a little pessimistic, not optimistic.
+    assert 0.92 < np.mean(gaps) < 1.25
+
+
+def test_quick_enough_for_a_search() -> None:
+    X = (np.random.default_rng(0).random((150, 180)) < 0.4).astype(np.float32)
+    y = X @ np.linspace(-1, 1, 180)
+    many = np.tile(X, (134, 1))[:20000]
+    make_predictor("auto").fit(X, y)  # imports
+    fits, predictions = [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        p = make_predictor("auto").fit(X, y)
+        fits.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        p.predict(many)
+        predictions.append(time.perf_counter() - start)
+    # Several times what one idle core takes (0.2 s each): the machine may be busy.
+    assert min(fits) < 1.5
+    assert min(predictions) < 1.5
