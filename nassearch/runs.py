@@ -158,16 +158,14 @@ class Run:
     @cached_property
     def records(self) -> list[Record]:
         """All finished evaluations, in the order of asking."""
-        from nassearch.pareto import constrained_front
+        from nassearch.pareto import constrained_front, total_violation
 
         proposals, outcomes, finals, _ = self._loaded
         done = [outcomes[i] for i in proposals if i in outcomes]
         rows = np.array([proposals[o.id].row for o in done], dtype=np.int64).reshape(-1, len(self.space.genes))
         values, violations = self.goal.values(done), self.goal.violations(done)
         on_front = constrained_front(values, self.goal.objectives, violations)
-        feasible = np.isfinite(values).all(axis=1)
-        if violations is not None:
-            feasible &= (violations <= 0).all(axis=1)
+        feasible = (np.isfinite(values).all(axis=1) & (total_violation(violations, len(done)) == 0)).tolist()
         records = []
         for k, (outcome, arch) in enumerate(zip(done, self.space.decode(rows), strict=True)):
             proposal = proposals[outcome.id]
@@ -182,8 +180,8 @@ class Run:
                     outcome.values,
                     outcome.std,
                     proposal.predicted,
-                    bool(feasible[k]),
-                    bool(on_front[k] and feasible[k]),
+                    feasible[k],
+                    bool(on_front[k]) and feasible[k],
                     remeasured,
                     report,
                     outcome.error,

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from predictors.model_errors import InvalidData, InvalidOption, NotFitted, PredictorFileError
 from predictors.quality import Quality, assign_folds, measure_quality
 from predictors.serialization import Record, write_record
-from predictors.threads import one_thread
+from predictors.threads import one_numpy_thread, one_thread
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -140,7 +140,8 @@ class Predictor(ABC):
                 f"{self.name}: fitted on {fitted.shape[1]} features, asked to predict rows of "
                 f"{features.shape[1]}; are they of the same search space?"
             )
-        return self._predict_any(features)
+        with one_numpy_thread():
+            return self._predict_any(features)
 
     def _predict_any(self, X: Floats) -> tuple[Floats, Floats]:
         if self._constant is not None:

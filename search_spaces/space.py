@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import counting
+from search_spaces import counting, sampling
 from search_spaces.architecture import decode_rows, encode_one
 from search_spaces.errors import SearchSpaceError, did_you_mean
 from search_spaces.features import FeatureEncoder
 from search_spaces.gene import Gene, Value
-from search_spaces.rows import Rows, row_keys, unique_rows
+from search_spaces.rows import Rows, row_keys
 
 Forbidden = Mapping[str, frozenset[Value]]
 
 _ENUMERATE_AT_MOST = 200_000
-_SAMPLING_ROUNDS = 50
-_REPAIR_ROUNDS = 200
 
 
 class SearchSpace:
@@ -231,29 +229,10 @@ class SearchSpace:
     def repair(self, G: NDArray[Any], rng: np.random.Generator) -> Rows:
         """Return canonical feasible rows that differ from ``G`` only where a combination was forbidden.
 
-        One gene of each violated combination is redrawn among the values outside the combination, or at
-        random where there are none, until nothing is violated.
-
         Raises:
             SearchSpaceError: A row could not be repaired.
         """
-        rows = self.canonical(G)
-        for _ in range(_REPAIR_ROUNDS):
-            violated = self._violations(rows)
-            bad = np.flatnonzero(violated.any(axis=1))
-            if not len(bad):
-                return rows
-            for r in bad:
-                combination = self._forbidden[int(rng.choice(np.flatnonzero(violated[r])))]
-                column = int(rng.choice(list(combination)))
-                outside = np.flatnonzero(~combination[column])
-                options = outside if len(outside) else np.arange(self.n_choices[column])
-                rows[r, column] = rng.choice(options)
-            rows[bad] = self.canonical(rows[bad])
-        raise SearchSpaceError(
-            f"search space {self.name!r}: {len(bad)} rows could not be repaired in {_REPAIR_ROUNDS} rounds; "
-            "the forbidden combinations may leave no network"
-        )
+        return sampling.repair(self, self.canonical(G), rng)
 
     # -- sampling ------------------------------------------------------------------------------------
 
@@ -267,34 +246,7 @@ class SearchSpace:
             n: Number of rows wanted.
             rng: Source of randomness; the result is a function of its state.
         """
-        if n <= 0:
-            return np.empty((0, len(self.genes)), dtype=np.int64)
-        if self.n_genotypes <= max(4 * n, 4096) and (everything := self.enumerate()) is not None:
-            return everything[rng.permutation(len(everything))[:n]]
-        rows = np.empty((0, len(self.genes)), dtype=np.int64)
-        stalled = 0
-        while len(rows) < n and stalled < _SAMPLING_ROUNDS:
-            drawn = self._draw(n - len(rows) + 16, rng)
-            merged = unique_rows(np.concatenate([rows, drawn]))
-            # A round that brings next to nothing: the space is nearly used up, or nearly all forbidden.
-            stalled += len(merged) - len(rows) < max(1, (n - len(rows)) // 20)
-            rows = merged
-        if len(rows) < n and (everything := self.enumerate()) is not None:
-            return everything[rng.permutation(len(everything))[:n]]
-        return rows[:n]
-
-    def _draw(self, n: int, rng: np.random.Generator) -> Rows:
-        """Return canonical feasible rows from ``n`` uniform genotypes, repaired where they are infeasible."""
-        # Narrow integers: the work on large populations is bound by memory traffic.
-        columns = np.empty((len(self.genes), n), dtype=np.uint16)
-        for column, k in zip(columns, self.n_choices, strict=True):
-            column[:] = rng.integers(0, k, size=n, dtype=np.uint16)
-        rows = self._canonical_columns(columns).T.astype(np.int64, order="C")
-        if not self._forbidden:
-            return rows
-        ok = self.feasible(rows)
-        # Rejection keeps the draw uniform; where hardly anything passes, repair is the only way on.
-        return rows[ok] if ok.mean() > 0.01 else self.repair(rows, rng)
+        return sampling.sample(self, n, rng)
 
     def enumerate(self, limit: int = _ENUMERATE_AT_MOST) -> Rows | None:
         """Return all canonical feasible rows in a fixed order, or None where there are more than ``limit``."""

@@ -113,6 +113,13 @@ class Supernet(nn.Module, ABC):
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs
 
+    def rebuild_source(self, arch: Architecture) -> str | None:
+        """Return Python source of ``build_model()``, which makes `extract`'s module without weights and without us.
+
+        None where the family gives none.
+        """
+        return None
+
     def sort_by_importance(self) -> None:
         """Reorder channels so that prefixes keep what matters most; the largest subnet keeps its function."""
 

@@ -17,7 +17,7 @@ from nassearch.executors.ray_worker import RayLauncher, Run, Worker, reason
 from nassearch.store import Outcome
 
 _POLL_S = 1.0
-_CHECK_EVERY_S = 15.0
+_CHECK_EVERY_S = 10.0
 _START_DISTURBS_S = 60.0  # a worker that starts keeps the cores busy for less; after that it only waits for a place
 
 
@@ -142,7 +142,7 @@ class RayExecutor(Executor):
             return
         self._closed = True
         try:
-            if self._ray_connected():
+            if self._ray_connected() and not self._cluster.lost:
                 for worker in self._all():
                     worker.stop()
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import logging
 import os
 import signal
 import tempfile
@@ -29,6 +31,7 @@ _PRIVATE_ENV = {
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PRIVATE_CONSTANTS = ("ENABLE_RAY_CLUSTER", "RAY_ENABLE_UV_RUN_RUNTIME_ENV")
 _STARTS = 3
+_LAST_WORD_S = 5.0
 _PATH_LIMIT = 50  # Unix sockets live below this folder, and their whole path may have 107 bytes
 
 
@@ -83,7 +86,7 @@ class Cluster:
     """
 
     def __init__(self, settings: ExecutorSettings, array_bytes: int) -> None:
-        self.private = self._connected = False
+        self.private = self._connected = self.lost = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         address = settings.address or _address_of_job()
         if address is None:
@@ -111,7 +114,7 @@ class Cluster:
                         include_dashboard=False,
                         object_store_memory=int(array_bytes * 1.3) + 100 * 2**20,
                         log_to_driver=False,
-                        logging_level="ERROR",
+                        logging_level=logging.ERROR,
                         _node_ip_address="127.0.0.1",
                         _temp_dir=self._folder.name,
                     )
@@ -134,7 +137,7 @@ class Cluster:
             options["runtime_env"] = {"py_modules": package_folders()}
         try:
             with _signals_kept():
-                self._ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+                self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # connection, version and authentication errors have no common base
             raise ConfigError(
                 f"cannot use the Ray cluster at {address!r}: {str(error).strip() or type(error).__name__}; "
@@ -149,8 +152,8 @@ class Cluster:
         nodes: list[Mapping[str, Any]] = self._ray.nodes()
         return [n["NodeID"] for n in nodes if n["Alive"] and n["Resources"].get(resource, 0) >= amount]
 
-    def alive(self, timeout_s: float = 30.0) -> bool:
-        """Return whether the cluster answers and has nodes; asked in a thread, as Ray itself may wait for ever."""
+    def alive(self, timeout_s: float = 10.0) -> bool:
+        """Return whether the cluster answers and has nodes; asked in a thread, as Ray itself waits much longer."""
         answers: list[bool] = []
 
         def ask() -> None:
@@ -162,16 +165,27 @@ class Cluster:
         thread = threading.Thread(target=ask, name="nassearch-ray-alive", daemon=True)
         thread.start()
         thread.join(timeout_s)
-        return bool(answers) and answers[0]
+        self.lost = not (answers and answers[0])
+        return not self.lost
 
     def close(self) -> None:
         """End the connection if it was made here, and with it a private cluster."""
         if self._connected or self._folder is not None:
-            self._ray.shutdown()
+            self._disconnect()
             self._connected = False
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+    def _disconnect(self) -> None:
+        if not self.lost:
+            self._ray.shutdown()
+            return
+        # Without its cluster Ray waits for a minute and then ends the whole process, at the exit too.
+        thread = threading.Thread(target=self._ray.shutdown, name="nassearch-ray-shutdown", daemon=True)
+        thread.start()
+        thread.join(_LAST_WORD_S)
+        atexit.unregister(self._ray.shutdown)
 
 
 def _kill_children(folder: str) -> None:

@@ -74,8 +74,9 @@ class NSGA2(Strategy):
             children = self.unseen(np.concatenate([children, bred]))
             satisfied = self.analytic_violations(children).sum(axis=1) == 0
             if satisfied.sum() >= n:
-                return children[satisfied][:n]
-        return children[np.argsort(~satisfied, kind="stable")][:n]
+                break
+        best: Rows = children[np.argsort(~satisfied, kind="stable")]
+        return best[:n]
 
     def _ordered_population(self) -> Rows:
         """Return the survivors, best first.

@@ -12,8 +12,15 @@ from pathlib import Path, PurePosixPath
 
 from nassearch.errors import RunFolderError
 
-EXCLUDED = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+EXCLUDED = frozenset(
+    {".git", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+)
 STORE = "evaluations.sqlite"
+
+
+def archive_names(job_id: str) -> tuple[str, str]:
+    """Return the names of a job's archive and of the note about it, relative to Ray's folder of logs."""
+    return f"nassearch/{job_id}/run.zip", f"nassearch/{job_id}/run.json"
 
 
 def files_below(path: Path, *, run_folders: bool = True) -> Iterator[Path]:
@@ -69,7 +76,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 _extract(zipped, info, incoming)
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         shutil.rmtree(incoming, ignore_errors=True)
-        raise RunFolderError(f"the archive of the run cannot be unpacked into {folder}: {error}; fetch it again") from error
+        raise RunFolderError(
+            f"the archive of the run cannot be unpacked into {folder}: {error}; fetch it again"
+        ) from error
     except BaseException:
         shutil.rmtree(incoming, ignore_errors=True)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ class _Preparation:
         self.options, self.faults = options, list[str]()
         self.argv = argv[1:] if argv[:1] == ["nassearch"] else argv
         self.base = (options.working_dir or Path.cwd()).resolve()
-        self.shared = [Path(os.path.abspath(folder)) for folder in options.shared_dirs]
+        self.shared = [folder.resolve() for folder in options.shared_dirs]
         self.inputs: list[Path] = []
 
     def result(self) -> RemoteCommand:
@@ -129,7 +128,7 @@ class _Preparation:
 
     def _input(self, value: str, where: str) -> Path | None:
         """Note a file or folder that the command reads; return it where it is to be sent."""
-        path = Path(os.path.abspath(self.base / Path(value).expanduser()))
+        path = (self.base / Path(value).expanduser()).resolve()
         if any(path.is_relative_to(folder) for folder in self.shared):
             return None
         if not path.exists():
@@ -138,7 +137,7 @@ class _Preparation:
                 "folder with --shared-dir"
             )
             return None
-        if not path.is_relative_to(self.base) or not path.resolve().is_relative_to(self.base):
+        if not path.is_relative_to(self.base):
             self.faults.append(
                 f"{where} {value}: the cluster does not see it, as it is outside {self.base}; copy it in there, "
                 "choose another --working-dir, or name a folder that all nodes see with --shared-dir"
@@ -159,13 +158,13 @@ class _Preparation:
         flags = {flag: (index, value) for index, flag, value in _flags(self.argv)}
         if "--resume" in flags:
             value = flags["--resume"][1]
-            path = Path(os.path.abspath(self.base / Path(value).expanduser()))
+            path = (self.base / Path(value).expanduser()).resolve()
             return value, (None if self._is_shared(path) else path)
         if "--out" not in flags:
             self.argv += ["--out", f"runs/{self.options.job_id}"]
             flags = {flag: (index, value) for index, flag, value in _flags(self.argv)}
         index, value = flags["--out"]
-        path = Path(os.path.abspath(Path(value).expanduser()))
+        path = Path(value).expanduser().resolve()
         if self._is_shared(path):
             self._replace(index, "--out", value, str(path))
             return str(path), None

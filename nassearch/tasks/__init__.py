@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from nassearch.tasks.base import Batch, Inputs, Split, Task
     from nassearch.tasks.classification import ImageClassification
     from nassearch.tasks.options import Option, TaskRequest
-    from nassearch.tasks.registry import TaskEntry, list_tasks, make_task, register_task, task_from_payload
-    from nassearch.tasks.registry import task_from_payload as from_payload
+    from nassearch.tasks.registry import TaskEntry, from_payload, list_tasks, make_task, register_task
 
 # Names are resolved when they are first used: listing tasks must not import torch.
 _MODULES = {
@@ -26,7 +25,6 @@ _MODULES = {
     "list_tasks": "registry",
     "make_task": "registry",
     "register_task": "registry",
-    "task_from_payload": "registry",
 }
 
 __all__ = [
@@ -42,12 +40,10 @@ __all__ = [
     "list_tasks",
     "make_task",
     "register_task",
-    "task_from_payload",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    attribute = "task_from_payload" if name == "from_payload" else name
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), attribute)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

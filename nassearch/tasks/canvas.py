@@ -17,8 +17,8 @@ class DigitCanvas(Augmentation):
     """Draws 8x8 digits on 16x16 canvases, each with a place, scale, contrast, clutter and noise of its own.
 
     A digit is enlarged bilinearly by a random factor (10 to 14 pixels wide), moved by up to ``shift`` pixels
-    from the centre, drawn with a contrast of 50 to 100 % (or as much less as ``noise`` says) over ``clutter``
-    pieces of strokes of other digits, and covered with Gaussian noise.
+    from the centre, drawn with a contrast of 50 to 100 %, crossed by ``clutter`` pieces of other
+    digits, and covered with Gaussian noise.
 
     Args:
         digits: uint8 ``[n, 8, 8]``, 0-255; row i is position i of the split.
@@ -49,7 +49,7 @@ class DigitCanvas(Augmentation):
         for _ in range(self.clutter):
             drawn = np.maximum(drawn, 0.75 * self._piece(n, rng))
         drawn += self.noise * rng.standard_normal(drawn.shape, dtype=np.float32)
-        # A third of the range on either side of ink and paper keeps most of the noise from being cut off.
+        # A quarter of the range beyond ink and beyond paper keeps most of the noise from being cut off.
         levels: NDArray[np.uint8] = np.rint(np.clip((drawn + 0.5) / 2, 0, 1) * 255).astype(np.uint8)
         return levels[..., None]
 

@@ -74,7 +74,7 @@ def _load(request: TaskRequest) -> dict[str, Any]:
     try:
         # Code in a data set's repository is never run.
         loaded = datasets.load_dataset(name, config or None, revision=request.options["revision"])
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of another library and of the HTTP client below it: all mean no data
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
             f"hf:{request.argument} could not be loaded: {reason}. It needs network (or a filled cache) and an "

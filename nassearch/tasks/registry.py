@@ -128,7 +128,7 @@ def make_task(spec: str, *, seed: int = 0) -> Task:
     return entry.build(TaskRequest(spec.strip(), name, argument, options, seed))
 
 
-def task_from_payload(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:
+def from_payload(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:
     """Make the task from what its ``to_payload`` returned, in this or another process.
 
     Raises:

@@ -58,7 +58,7 @@ class ElasticSqueezeExcite(ElasticModule):
         gate = functional.conv2d(gate, self.reduce_weight[:s, :c], self.reduce_bias[:s])
         gate = functional.conv2d(functional.relu(gate), self.expand_weight[:c, :s], self.expand_bias[:c])
         gate = functional.hardsigmoid(gate)
-        return gate * x
+        return x * gate  # in this order the product keeps the memory format of x
 
     def extra_repr(self) -> str:
         """Return the largest and active shapes for printing."""

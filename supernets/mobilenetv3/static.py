@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pprint import pformat
 from typing import Any
 
 import torch
@@ -84,6 +85,35 @@ def build_static(config: Mapping[str, Any]) -> nn.Module:
         stem = model.features[0][0]
         model.features[0][0] = nn.Conv2d(config["in_channels"], stem.out_channels, 3, 2, 1, bias=False)
     return model  # type: ignore[no-any-return]
+
+
+def rebuild_source(config: Mapping[str, Any]) -> str:
+    """Return Python source that does what `build_static` does, with the configuration in it."""
+    lines = pformat(dict(config), width=110, sort_dicts=False)
+    return f'''"""A MobileNetV3 of torchvision."""
+
+from functools import partial
+
+from torch import nn
+from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+CONFIG = {lines}
+
+
+def build_model():
+    """Return the model without trained weights."""
+    model = MobileNetV3(
+        [InvertedResidualConfig(**block) for block in CONFIG["inverted_residual_setting"]],
+        last_channel=CONFIG["last_channel"],
+        num_classes=CONFIG["num_classes"],
+        dropout=CONFIG["dropout"],
+        norm_layer=partial(nn.BatchNorm2d, **CONFIG["batch_norm"]),
+    )
+    if CONFIG["in_channels"] != 3:
+        stem = model.features[0][0]
+        model.features[0][0] = nn.Conv2d(CONFIG["in_channels"], stem.out_channels, 3, 2, 1, bias=False)
+    return model
+'''
 
 
 def with_weights(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:

@@ -195,6 +195,10 @@ class MobileNetV3Supernet(Supernet):
             bn=self._bn,
         )
 
+    def rebuild_source(self, arch: Architecture) -> str:
+        """Return Python source of ``build_model()``, which needs torchvision alone."""
+        return static.rebuild_source(self.static_config(arch))
+
     def extract(self, arch: Architecture) -> nn.Module:
         """Return the subnet as a ``torchvision.models.MobileNetV3`` with copied weights.
 

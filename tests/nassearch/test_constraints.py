@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nassearch.constraints import OPERATORS, Constraint, parse_constraints
@@ -20,6 +20,7 @@ constraints = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(constraints)
 def test_text_round_trip(c: Constraint) -> None:
     assert Constraint.parse(str(c)) == c
@@ -72,6 +73,7 @@ def test_malformed_texts_name_the_part_and_the_grammar(text: str, part: str) -> 
     assert part in str(error.value)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=30), st.text(alphabet="ab <>=%.0123456789eoflargest-", max_size=30)))
 @example("a<=" + "9" * 400)
 @example("a <= ²")
@@ -116,6 +118,7 @@ def test_strict_limits_exclude_the_limit() -> None:
     assert 0 < c.violation([4.0])[0] < c.violation([4.001])[0]
 
 
+@settings(deadline=None)
 @given(constraints.filter(lambda c: c.of is None), st.lists(numbers | st.just(float("nan")), max_size=8))
 def test_violations_are_never_negative_and_agree_with_the_comparison(c: Constraint, values: list[float]) -> None:
     compare = {"<=": np.less_equal, "<": np.less, ">=": np.greater_equal, ">": np.greater}[c.op]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nassearch.errors import ConfigError
@@ -9,6 +9,7 @@ from nassearch.objectives import Objective, parse_objectives, to_min
 metrics = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.\-]{0,12}(@[A-Za-z0-9_.\-]{1,8})?", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(metrics, st.sampled_from(["max", "min"]))
 def test_text_round_trip(metric: str, direction: str) -> None:
     objective = Objective(metric, direction)
@@ -38,6 +39,7 @@ def test_malformed_texts_say_what_is_wrong(text: str, part: str) -> None:
     assert part in str(error.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_parses_or_is_a_config_error(text: str) -> None:
     try:

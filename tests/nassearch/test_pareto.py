@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ def brute_force(values: Floats, objectives: list[Objective]) -> list[bool]:
     return front
 
 
+@settings(deadline=None)
 @given(tables())
 def test_front_equals_brute_force(table: tuple[Floats, list[Objective]]) -> None:
     assert non_dominated(*table).tolist() == brute_force(*table)
@@ -54,6 +55,7 @@ def test_front_equals_brute_force_beyond_one_block(m: int) -> None:
     assert non_dominated(values, objectives).tolist() == brute_force(values, objectives)
 
 
+@settings(deadline=None)
 @given(tables(), st.data())
 def test_constrained_front_is_the_front_of_the_feasible(
     table: tuple[Floats, list[Objective]], data: st.DataObject
@@ -67,6 +69,7 @@ def test_constrained_front_is_the_front_of_the_feasible(
     assert constrained_front(values, objectives).tolist() == non_dominated(values, objectives).tolist()
 
 
+@settings(deadline=None)
 @given(tables(least=1))
 def test_hypervolume_equals_counting_cells(table: tuple[Floats, list[Objective]]) -> None:
     values, objectives = table

@@ -127,12 +127,12 @@ def test_sampling_a_nearly_forbidden_space_finds_the_rest() -> None:
     assert space.feasible(rows).all()
 
 
-def test_a_hundred_thousand_genotypes_of_45_genes_take_less_than_a_second() -> None:
-    # The benchmark asks for 0.5 s; the test leaves room for a busy machine.
+def test_a_hundred_thousand_genotypes_of_45_genes_take_less_than_a_second_of_processor_time() -> None:
+    # The benchmark holds wall time to 0.5 s; processor time here, and room, since other tests run beside it.
     space, best = get_space("ofa-mobilenetv3-w1.0"), np.inf
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         rows = space.sample(100_000, np.random.default_rng(0))
         space.features(space.canonical(rows))
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     assert best < 1.0

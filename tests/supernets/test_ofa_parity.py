@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
 from supernets import build
-from supernets.conformance import randomise
+from supernets.conformance import count_macs, randomise
 
 # Any resolution shows the same; a small one is quick.
 PIXELS = 64
@@ -57,6 +58,14 @@ def compare(width: float, n_subnets: int, folder: Path) -> None:
             ours.recalibrate([(batch,) for batch in batches])
             assert_close(ours(images), theirs(images))
             assert_close(ours.extract(arch)(images), theirs(images))
+            same_costs(ours.analytic(row[None]), theirs.get_active_subnet())
+
+
+def same_costs(costs: dict[str, NDArray[np.float64]], subnet: torch.nn.Module) -> None:
+    """The analytic costs are those of their stand-alone subnet, but for the bias that their layer lacks."""
+    bias = subnet.feature_mix_layer.conv.out_channels  # type: ignore[union-attr]
+    assert round(costs["params_m"][0] * 1e6) == sum(p.numel() for p in subnet.parameters()) + bias
+    assert round(costs["macs_m"][0] * 1e6) == count_macs(subnet, (torch.zeros(1, 3, 224, 224),))
 
 
 def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -69,6 +78,7 @@ def test_ofa_w10_matches_the_peer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("width", [1.0, 1.2])
 def test_fifty_subnets_match_the_peer(width: float, tmp_path: Path) -> None:
     compare(width, 50, tmp_path)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_costs_are_measured_while_nothing_else_runs(cluster: Cluster) -> None:
     for begin, end in costs:
         assert all(e <= begin or b >= end for b, e in quality)
     ordered = sorted(costs)
-    assert all(a[1] <= b[0] for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(ordered))
 
 
 def test_measurements_of_two_devices_never_mix(cluster: Cluster, tmp_path: Path) -> None:
@@ -140,9 +141,7 @@ def test_overhead(cluster: Cluster) -> None:
         assert (time.monotonic() - started) / 50 < 0.060
 
 
-def test_private_cluster_is_on_loopback_and_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    # In a process of its own, as this one is connected to the shared cluster.
-    script = """
+PRIVATE = """
 import os, signal, sys, time
 import ray, psutil
 from nassearch.errors import EvaluationError
@@ -155,38 +154,91 @@ handler = signal.getsignal(signal.SIGTERM)
 environment = {k: v for k, v in os.environ.items() if k != "RAY_AUTH_MODE"}
 executor = RayExecutor(ScriptedSource(), ExecutorSettings(threads=1))
 assert run_all(executor, [{"x": 1}])[1].values["quality"] == 30.0
+processes = psutil.Process().children(recursive=True)
+folder = executor._cluster._folder.name
+assert os.path.isdir(folder)
+"""
+
+
+def in_private(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, as this one is connected to the shared cluster."""
+    path = folder / "private.py"
+    path.write_text(PRIVATE + script)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=400, env=environment, check=False
+    )
+
+
+def test_private_cluster_is_on_loopback_and_leaves_nothing(tmp_path: Path) -> None:
+    script = """
 assert signal.getsignal(signal.SIGTERM) is handler
 after = {k: os.environ.get(k) for k in environment}
 assert after == environment, set(after.items()) ^ set(environment.items())
-processes = psutil.Process().children(recursive=True)
+listening = 0
 for process in [psutil.Process(), *processes]:
     for connection in process.net_connections(kind="tcp"):
         if connection.status == psutil.CONN_LISTEN:
+            listening += 1
             assert connection.laddr.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), (process, connection)
-folder = executor._cluster._folder.name
-assert os.path.isdir(folder)
+assert listening >= 3
 executor.submit([Job(2, {"x": 2, "do": "hang"})])
-for process in processes:  # the whole cluster dies: wait() must not wait for ever
+executor.close()
+executor.close()
+assert executor.in_flight == 0
+assert not os.path.exists(folder)
+psutil.wait_procs(processes, timeout=10)
+print("left", [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
+"""
+    result = in_private(script, tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "left []" in result.stdout, result.stdout + result.stderr
+
+
+def test_dead_cluster_is_an_error_and_not_an_endless_wait(tmp_path: Path) -> None:
+    script = """
+executor.submit([Job(2, {"x": 2, "do": "hang"})])
+for process in processes:
     try:
         process.kill()
     except psutil.NoSuchProcess:
         continue
-started = time.monotonic()
 try:
     print("returned", executor.wait())
 except EvaluationError as error:
-    print("raised", error)
-print("after", time.monotonic() - started)
+    print("raised", error, flush=True)
 executor.close()
-executor.close()
-assert not os.path.exists(folder)
-print("done", psutil.Process().children(recursive=True))
+print("closed", os.path.exists(folder), flush=True)
 """
-    path = tmp_path / "private.py"
-    path.write_text(script)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    result = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=400, env=environment, check=False
+    result = in_private(script, tmp_path)
+    assert "raised the Ray cluster does not answer any more" in result.stdout, result.stdout + result.stderr
+    assert "closed False" in result.stdout, result.stdout + result.stderr
+
+
+def test_a_real_supernet_gives_the_same_bits_everywhere(cluster: Cluster) -> None:
+    import numpy as np
+
+    from nassearch.config import make_config
+    from nassearch.evaluation import SupernetEvaluator, SupernetEvaluatorSource
+    from nassearch.problem import make_problem
+
+    problem = make_problem(
+        make_config(
+            {"space": "mobilenetv3-tiny", "task": "digits", "objectives": ["top1:max", "latency_ms:min", "macs_m:min"]}
+        )
     )
-    assert "raised" in result.stdout, result.stdout + result.stderr
-    assert "done []" in result.stdout, result.stdout + result.stderr
+    net = problem.build_supernet()
+    evaluator = SupernetEvaluator(net, problem.task, problem.evaluation_settings())
+    source = SupernetEvaluatorSource.of(evaluator)
+    assert sum(array.nbytes for array in source.without_arrays().arrays().values()) == 0
+    archs = [dict(a) for a in net.space.decode(net.space.sample(6, np.random.default_rng(0)))]
+    exact = ("top1", "macs_m")
+    with LocalExecutor(evaluator, ONE) as local:
+        expected = {i: [o.values[m] for m in exact] for i, o in run_all(local, archs).items()}
+    assert len({tuple(v) for v in expected.values()}) > 1
+    with RayExecutor(source, TWO) as executor:
+        outcomes = run_all(executor, archs)
+    assert {i: [o.values[m] for m in exact] for i, o in outcomes.items()} == expected
+    assert all(o.values["latency_ms"] > 0.0 and o.device["latency_ms"] for o in outcomes.values())
+    fingerprints = {str(o.device["latency_ms"]) for o in outcomes.values() if "fingerprint" in str(o.device)}
+    assert fingerprints, "the executor tells devices apart by the fingerprints in `device`"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nassearch.errors import DataError
-from nassearch.tasks import make_task, task_from_payload
+from nassearch.tasks import from_payload, make_task
 from nassearch.tasks.splits import SPLITS
 
 
@@ -114,7 +114,7 @@ def test_payload_round_trip_gives_the_same_batches(digits) -> None:
     settings, arrays = digits.to_payload()
     for array in arrays.values():
         array.flags.writeable = False  # as they come out of an object store
-    copy = task_from_payload(json.loads(json.dumps(settings)), arrays)
+    copy = from_payload(json.loads(json.dumps(settings)), arrays)
     assert copy.fingerprint == digits.fingerprint
     assert copy.describe() == digits.describe()
     for split in SPLITS:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from nassearch.errors import DataError
-from nassearch.tasks import images, make_task, task_from_payload
+from nassearch.tasks import from_payload, images, make_task
 from nassearch.tasks.splits import SPLITS
 
 
@@ -68,7 +68,7 @@ def test_payload(image_folder, transport: str) -> None:
         shutil.rmtree(folder)
     else:
         assert "blob" not in arrays
-    copy = task_from_payload(json.loads(json.dumps(settings)), arrays)
+    copy = from_payload(json.loads(json.dumps(settings)), arrays)
     for split in SPLITS:
         for a, b in zip(task.batches(split, 5), copy.batches(split, 5), strict=True):
             assert torch.equal(a.inputs[0], b.inputs[0])
@@ -80,7 +80,7 @@ def test_payload_by_path_without_the_folder(image_folder) -> None:
     settings, arrays = make_task(f"imagefolder:{folder},transport=path").to_payload()
     shutil.rmtree(folder)
     with pytest.raises(DataError, match="does not exist on this machine; share it"):
-        task_from_payload(settings, arrays)
+        from_payload(settings, arrays)
 
 
 def test_streaming_gives_the_same_batches(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:

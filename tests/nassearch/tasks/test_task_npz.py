@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from nassearch.errors import DataError
-from nassearch.tasks import make_task, task_from_payload
+from nassearch.tasks import from_payload, make_task
 from nassearch.tasks.images import pack
 from nassearch.tasks.splits import SPLITS
 
@@ -94,7 +94,7 @@ def test_payload_keeps_encoded_bytes(npz_file) -> None:
     task = make_task(f"npz:{npz_file(**packed, label=LABELS)}")
     settings, arrays = task.to_payload()
     assert arrays["blob"].tobytes() == packed["blob"].tobytes()
-    copy = task_from_payload(json.loads(json.dumps(settings)), arrays)
+    copy = from_payload(json.loads(json.dumps(settings)), arrays)
     for a, b in zip(task.training_data(8).batches(3), copy.training_data(8).batches(3), strict=True):
         assert torch.equal(a.inputs[0], b.inputs[0])
 
@@ -132,7 +132,7 @@ def test_pickled_arrays(npz_file, tmp_path: Path) -> None:
         ({"images": COLOUR[..., :2], "labels": LABELS}, "not a shape of images"),
         ({"images": COLOUR[:, :4], "labels": LABELS}, "at least 8x8"),
         ({"images": COLOUR.astype(np.int32) + 1, "labels": LABELS}, "values from 1 to 256"),
-        ({"images": COLOUR * np.inf, "labels": LABELS}, "not finite"),
+        ({"images": np.full(COLOUR.shape, np.inf), "labels": LABELS}, "not finite"),
         ({"images": COLOUR.astype(complex), "labels": LABELS}, "not a type of images"),
         ({"images": COLOUR, "labels": LABELS / 2}, "array 'labels' is float64"),
         ({"images": COLOUR[:0], "labels": LABELS[:0]}, "has no images"),

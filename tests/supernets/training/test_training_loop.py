@@ -183,6 +183,13 @@ def test_own_statistics_are_those_of_the_largest_subnet():
     assert float((outputs.argmax(-1) == data.targets).float().mean()) > 0.85
 
 
+def test_dropout_does_not_shift_the_statistics():
+    net, twin = ToySupernet(dropout=0.5), ToySupernet(dropout=0.0)
+    for one in (net, twin):
+        settle_statistics(one, ToyData().calibration())
+    assert same(weights_of(net), weights_of(twin))
+
+
 def test_settling_without_norms_or_in_train_mode():
     net = ToySupernet(norm=False)
     before = weights_of(net)

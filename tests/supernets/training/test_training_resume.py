@@ -214,36 +214,32 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from training_toy import *
-from supernets.training import train
-net = ToySupernet(dropout=0.2)
+from test_training_resume import LONG, fit
 def progress(state):
     print(state.step, flush=True)
     time.sleep(0.003)
-train(net, ToyData(), loss, method=sys.argv[2], settings=settings(steps=200, accumulate=2, checkpoint_every=1,
-      evaluate_every=50), checkpoint_dir=sys.argv[3], resume=True, progress=progress, device="cpu")
+fit(sys.argv[2], LONG, sys.argv[3], progress)
 """
+LONG = settings(steps=150, accumulate=2, checkpoint_every=1, evaluate_every=50)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_kill_9_at_random_moments(method, tmp_path):
-    def start(folder: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), method, str(folder)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    whole = start(tmp_path / "whole")
-    whole.communicate()
-    assert whole.returncode == 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    wanted, _ = fit(method, LONG)
     rng = random.Random(method)
-    for _ in range(4):
-        process = start(tmp_path / "killed")
+    for _ in range(2):
+        command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), method, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()  # it trains
         time.sleep(rng.uniform(0.0, 0.4))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert start(tmp_path / "killed").communicate()[0].splitlines()[-1] == "200"
-    name = "step-00000200.safetensors"
-    assert same(load_file(tmp_path / "killed" / name), load_file(tmp_path / "whole" / name))
+    net, report = fit(method, LONG, tmp_path)
+    torch.set_num_threads(threads)
+    assert report.resumed_from is not None
+    assert same(weights_of(net), weights_of(wanted))

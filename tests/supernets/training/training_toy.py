@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from search_spaces import Gene, SearchSpace
 from supernets.base import Architecture, Inputs, Supernet
@@ -43,7 +43,7 @@ class PrefixNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         c = x.shape[1]
         mean, var = self.own or (self.running_mean[:c], self.running_var[:c])
-        return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, self.momentum)
+        return functional.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, self.momentum)
 
 
 class ToySupernet(Supernet):
@@ -94,13 +94,13 @@ class ToySupernet(Supernet):
         if self.training:
             self.ran.append(dict(a))
         k, w = a["kernel"], a["width"]
-        x = F.linear(x[:, :k], self.stem.weight[:w, :k], self.stem.bias[:w])
+        x = functional.linear(x[:, :k], self.stem.weight[:w, :k], self.stem.bias[:w])
         for i in range(a["depth"]):
             e = a[f"e.{i}"]
-            h = F.linear(x, self.grow[i].weight[:e, :w], self.grow[i].bias[:e])
-            h = self.dropout(F.relu(self.norms[i](h)))
-            x = x + F.linear(h, self.shrink[i].weight[:w, :e], self.shrink[i].bias[:w])
-        return F.linear(x, self.head.weight[:, :w], self.head.bias)
+            h = functional.linear(x, self.grow[i].weight[:e, :w], self.grow[i].bias[:e])
+            h = self.dropout(functional.relu(self.norms[i](h)))
+            x = x + functional.linear(h, self.shrink[i].weight[:w, :e], self.shrink[i].bias[:w])
+        return functional.linear(x, self.head.weight[:, :w], self.head.bias)
 
     def extract(self, arch: Architecture) -> nn.Module:
         twin = ToySupernet(**self._config)
@@ -122,7 +122,6 @@ class ToySupernet(Supernet):
                 norm.momentum = 1 / (i + 1)
             self.__class__.forward(self, *inputs)
         for norm, (mean, var, momentum) in kept.items():
-            c = HIDDEN
             own = norm.running_mean.clone(), norm.running_var.clone()
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(var)
@@ -187,7 +186,7 @@ class ToyData:
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, targets)
+    return functional.cross_entropy(outputs, targets)
 
 
 def settings(**changes: Any) -> TrainSettings:

@@ -1,0 +1,17 @@
+"""Leaving with an ordinary model: formats by name, each checked against the subnet before it counts."""
+
+from nassearch.exports import onnx_model as onnx_model  # registers its format
+from nassearch.exports import state_dict as state_dict
+from nassearch.exports import torch_program as torch_program
+from nassearch.exports.base import ExportFormat, Subject, list_exports, make_export, register_export
+from nassearch.exports.export import ExportResult, export
+
+__all__ = [
+    "ExportFormat",
+    "ExportResult",
+    "Subject",
+    "export",
+    "list_exports",
+    "make_export",
+    "register_export",
+]

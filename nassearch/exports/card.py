@@ -1,0 +1,101 @@
+"""The card beside an export: what it is, what it scores, on what device, and how it came about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nassearch.exports.base import ExportFormat
+from nassearch.manifest import versions
+from nassearch.runs import Record, Run
+
+if TYPE_CHECKING:
+    from supernets.base import Inputs
+
+
+def card_json(run: Run, record: Record, exporter: ExportFormat, difference: float, example: Inputs) -> dict[str, Any]:
+    """Return the card as JSON data."""
+    from nassearch.exports.export import input_shapes
+
+    return {
+        "format": exporter.name,
+        "subnet": record.id,
+        "space": run.space.name,
+        "space_identity": run.space.identity,
+        "architecture": record.arch,
+        "inputs": input_shapes(example),
+        "task": run.manifest.get("task"),
+        "metrics": {
+            "search_split": dict(record.values),
+            "report_split": dict(record.report),
+            "remeasured": dict(record.remeasured),
+        },
+        "objectives": [str(o) for o in run.goal.objectives],
+        "constraints": [str(c) for c in run.goal.constraints],
+        "devices": {m: d for m, d in record.device.items() if m in run.goal.metrics},
+        "max_difference_to_subnet": difference,
+        "tolerance": exporter.tolerance,
+        "command": run.manifest.get("command"),
+        "seed": run.config.seed,
+        "versions": versions(),
+    }
+
+
+def card_markdown(card: dict[str, Any], exporter: ExportFormat) -> str:
+    """Return the card for people."""
+    metrics = card["metrics"]
+    names = sorted({m for part in metrics.values() for m in part})
+    rows = [
+        f"| {m} | {_cell(metrics['search_split'], m)} | {_cell(metrics['remeasured'], m)} "
+        f"| {_cell(metrics['report_split'], m)} |"
+        for m in names
+    ]
+    inputs = "\n".join(
+        f"- `{n}`: {i['dtype']} [{', '.join(str(s) for s in i['shape'])}]" for n, i in card["inputs"].items()
+    )
+    devices = "\n".join(f"- `{m}`: {_device(d)}" for m, d in card["devices"].items())
+    constraints = ", ".join(f"`{c}`" for c in card["constraints"]) or "none"
+    genes = "\n".join(f"- `{g}`: {v}" for g, v in card["architecture"].items())
+    return f"""# Subnet {card["subnet"]} of `{card["space"]}`, as {card["format"]}
+
+```python
+{exporter.usage()}
+```
+
+Inputs:
+
+{inputs}
+
+Preprocessing and data: see `task` in `card.json`.
+
+| metric | search split / during the search | measured again | report split |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+The search optimised the search split; the report split was never seen by it.
+
+Objectives: {", ".join(f"`{o}`" for o in card["objectives"])}. Constraints: {constraints}.
+
+{"Devices:" if devices else ""}
+
+{devices}
+
+Loaded again, its outputs differ from the subnet's by at most {card["max_difference_to_subnet"]:.2g}
+(allowed: {card["tolerance"]:g}).
+
+Command: `{card["command"]}` (seed {card["seed"]}).
+
+Architecture:
+
+{genes}
+"""
+
+
+def _cell(part: dict[str, float], metric: str) -> str:
+    return f"{part[metric]:.4g}" if metric in part else "-"
+
+
+def _device(data: Any) -> str:
+    if not isinstance(data, dict):
+        return str(data)
+    identity = data.get("device") or {}
+    return f"{data.get('setting')}, {identity.get('cpu') or identity.get('gpu') or ''}".rstrip(", ")

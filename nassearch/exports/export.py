@@ -1,0 +1,136 @@
+"""Exporting a subnet of a run: extract, write, load again, compare, describe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nassearch.errors import ConfigError, ExportError
+from nassearch.exports.base import ExportFormat, Subject, make_export
+from nassearch.exports.card import card_json, card_markdown
+from nassearch.runs import Record, Run
+
+if TYPE_CHECKING:
+    from supernets import Supernet
+    from supernets.base import Inputs
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An export that was loaded again and found equal to the subnet.
+
+    Attributes:
+        folder: Where it lies.
+        format: Name of the format.
+        record: The evaluation it came from.
+        files: Names of the files.
+        max_difference: Greatest absolute difference of its outputs to the subnet's.
+    """
+
+    folder: Path
+    format: str
+    record: Record
+    files: tuple[str, ...]
+    max_difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a script needs to know."""
+        return {
+            "folder": str(self.folder),
+            "format": self.format,
+            "id": self.record.id,
+            "files": list(self.files),
+            "max_difference": self.max_difference,
+        }
+
+
+def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | None = None) -> ExportResult:
+    """Export one subnet of a run as an ordinary model.
+
+    The subnet's normalisation statistics are recalibrated on the run's calibration split, as in every
+    evaluation. The export counts only after it was loaded again and gave the subnet's outputs for two batch
+    sizes; otherwise nothing is left.
+
+    Args:
+        run: The run.
+        subnet: See `Run.select`.
+        format: One of `list_exports`.
+        out: Folder to write. Default: ``exports/ID-FORMAT`` in the run, replaced if it exists.
+
+    Raises:
+        ConfigError: No such subnet or format, or ``out`` holds files.
+        ExportError: The export does not equal the subnet.
+    """
+    exporter = make_export(format)
+    record = run.select(subnet)
+    folder = out or run.folder / "exports" / f"{record.id}-{format}"
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out} exists and is not an empty folder; choose another one")
+    net = run.supernet().eval()
+    config = run.config.evaluation
+    with net.activated(record.arch):
+        calibration = run.task().calibration_inputs(config.batch_size, config.calibration_size)
+        net.recalibrate(net.fit_inputs(inputs) for inputs in calibration)
+        subject = Subject(
+            net.extract(record.arch).eval(),
+            net.example_inputs(record.arch, batch_size=2),
+            net.rebuild_source(record.arch),
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        exporter.write(subject, scratch)
+        difference = _verify(exporter, subject, net, record, scratch)
+        card = card_json(run, record, exporter, difference, subject.example)
+        (scratch / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (scratch / "README.md").write_text(card_markdown(card, exporter), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    files = tuple(sorted(p.name for p in folder.iterdir()))
+    return ExportResult(folder, format, record, files, difference)
+
+
+def _verify(exporter: ExportFormat, subject: Subject, net: Supernet, record: Record, folder: Path) -> float:
+    """Return the greatest difference of the loaded export to the subnet, over two batch sizes.
+
+    Raises:
+        ExportError: It is more than the format's tolerance, or shapes differ.
+    """
+    import torch
+
+    from predictors.backends.onnx_export import named_outputs
+    from supernets import call
+
+    batches: list[Inputs] = [subject.example, net.example_inputs(record.arch, batch_size=3)]
+    worst = 0.0
+    for batch, got in zip(batches, exporter.outputs(folder, batches), strict=True):
+        with torch.no_grad():
+            expected = [t for _, t in named_outputs(call(subject.module, batch))]
+        if [tuple(t.shape) for t in got] != [tuple(t.shape) for t in expected]:
+            raise ExportError(
+                f"the {exporter.name} export gives shapes {[tuple(t.shape) for t in got]}, the subnet "
+                f"{[tuple(t.shape) for t in expected]}; nothing was written"
+            )
+        for a, b in zip(got, expected, strict=True):
+            worst = max(worst, float((a - b).abs().max()))
+            if not torch.allclose(a, b, rtol=exporter.tolerance, atol=exporter.tolerance):
+                raise ExportError(
+                    f"the outputs of the {exporter.name} export differ from the subnet's by {worst:.3g} (allowed: "
+                    f"{exporter.tolerance:g}); nothing was written"
+                )
+    return worst
+
+
+def input_shapes(example: Inputs) -> dict[str, dict[str, Any]]:
+    """Return name -> shape (the batch as "batch") and dtype of each input."""
+    items = example.items() if isinstance(example, Mapping) else ((f"input_{i}", t) for i, t in enumerate(example))
+    return {n: {"shape": ["batch", *t.shape[1:]], "dtype": str(t.dtype).removeprefix("torch.")} for n, t in items}
