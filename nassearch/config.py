@@ -70,10 +70,11 @@ class ExecutorConfig(_Section):
 
 
 class EvaluationConfig(_Section):
-    """How quality is evaluated."""
+    """How quality is evaluated; see `nassearch.evaluation.EvaluationSettings`."""
 
     batch_size: int = Field(default=256, gt=0)
     calibration_size: int = Field(default=256, gt=0)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
 
 class ExportConfig(_Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from nassearch.goal import Goal
 from nassearch.manifest import command_line, make_manifest, write_atomically, write_json
 from nassearch.metrics import is_measured
 from nassearch.problem import Problem, make_problem
-from nassearch.profile import Bounds, analytic_bounds, bounds_table, check_satisfiable, evaluated_bounds
+from nassearch.profile import Bounds, analytic_bounds, bounds_table, check_satisfiable, evaluated_bounds, unsatisfiable
 from nassearch.progress import SearchProgress
 from nassearch.runs import CONFIG_FILE, MANIFEST_FILE, STORE_FILE, SUPERNET_FOLDER, Run
 from nassearch.search import Search, SearchSettings
@@ -64,9 +65,10 @@ def run(
     if not isinstance(config, RunConfig):
         config = make_config(file=Path(config)) if isinstance(config, str | Path) else make_config(config)
     folder = config.folder
-    _check_folder_is_free(folder, overwrite)
+    check_folder_is_free(folder, overwrite)
     problem = make_problem(config)
     net = problem.build_supernet()
+    problem.check_training(net)
     bounds = _first_bounds(problem, net, console)
     check_satisfiable(problem.constraints, bounds)
 
@@ -98,6 +100,11 @@ def resume(
     stopped = Run(folder)
     with _locked(folder):
         config = stopped.config.model_copy(update={"out": folder})
+        with stopped.open_store() as store:
+            trained = store.meta("trained") is not None
+        if trained:  # where the first weights came from does not matter any more, and may be gone
+            train = config.train.model_copy(update={"method": config.train_method})
+            config = config.model_copy(update={"checkpoint": None, "supernet": None, "train": train})
         if num_evals is not None:
             if num_evals <= 0:
                 raise ConfigError(f"--num-evals {num_evals} is not positive; give at least 1")
@@ -114,9 +121,10 @@ def resume(
             )
         Store(folder / STORE_FILE, problem.space).close()
         bounds = {m: Bounds(**b) for m, b in stopped.bounds.items()}  # type: ignore[arg-type]
-        saved = folder / SUPERNET_FOLDER
-        trained = (saved / "model.safetensors").is_file()
-        net = load(saved) if trained else problem.build_supernet()
+        net = load(folder / SUPERNET_FOLDER) if trained else problem.build_supernet()
+        if config.num_evals != stopped.config.num_evals:  # or the next resume would fall back to the old budget
+            longer = stopped.config.model_copy(update={"num_evals": config.num_evals})
+            write_atomically(folder / CONFIG_FILE, longer.to_yaml())
         return _Session(problem, net, folder, console, bounds).run()
 
 
@@ -160,12 +168,11 @@ class _Session:
             from supernets.training import RichProgress, train
 
             task, config = self.problem.task, self.problem.config
-            batch_size = config.train.batch_size or int(task.training_defaults.get("batch_size", 128))
             checkpoint = self.folder / "training"
             with RichProgress(console=self.console) as progress:
                 train(
                     self.net,
-                    task.training_data(batch_size, seed=config.seed),
+                    self.problem.training_data(),
                     task.loss,
                     method=config.train_method,
                     settings=settings,
@@ -195,6 +202,10 @@ class _Session:
             self.bounds |= found
             store.set_meta("bounds", {m: b.to_json() for m, b in self.bounds.items()})
             self.console.print(bounds_table(found, "Bounds of constrained metrics"))
+            # A few networks prove nothing of quality, and the training is done: the search may find better ones.
+            for constraint in self.problem.constraints:
+                if unsatisfiable([constraint], found):
+                    self.console.print(f"[yellow]No network of this table meets {constraint}: the front may stay empty.[/]")
         return Run(self.folder).goal
 
     def _search(self, store: Store, goal: Goal) -> Strategy:
@@ -266,8 +277,17 @@ def _first_bounds(problem: Problem, net: Supernet, console: Console) -> dict[str
     return bounds
 
 
-def _check_folder_is_free(folder: Path, overwrite: bool) -> None:
+def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
+    """Check that a run can be written to a folder; nothing is changed.
+
+    Raises:
+        ConfigError: It is in the way of a new run, or cannot be made.
+    """
     if not folder.exists():
+        above = next(p for p in folder.absolute().parents if p.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            why = "may not be written to" if above.is_dir() else "is a file"
+            raise ConfigError(f"--out {folder} cannot be made: {above} {why}; choose another folder")
         return
     if not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; give a folder that does not exist yet")
@@ -277,6 +297,9 @@ def _check_folder_is_free(folder: Path, overwrite: bool) -> None:
             raise ConfigError(
                 f"--out {folder} holds files and is no run folder, so it is not overwritten; choose another folder"
             )
+        if is_run:
+            with _locked(folder):
+                pass
         return
     if is_run:
         raise ConfigError(

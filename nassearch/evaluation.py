@@ -83,6 +83,8 @@ class EvaluationSettings:
         batch_size: Images (sequences) a forward pass of the quality evaluation.
         calibration_size: Inputs that recalibrate the normalisation statistics of each subnet.
         split: The split that quality is read from.
+        device: Where quality is evaluated: ``"cpu"``, ``"cuda"``, …, or ``"auto"`` for CUDA where there is some.
+            Costs are measured where their setting says.
     """
 
     metrics: tuple[str, ...]
@@ -90,6 +92,7 @@ class EvaluationSettings:
     batch_size: int = 256
     calibration_size: int = 256
     split: str = "search"
+    device: str = "auto"
 
 
 class SupernetEvaluator:
@@ -102,9 +105,13 @@ class SupernetEvaluator:
     """
 
     def __init__(self, net: Supernet, task: Task, settings: EvaluationSettings) -> None:
+        import torch
+
         from nassearch.metrics import is_measured
 
-        self.net, self.task, self.settings = net.eval(), task, settings
+        wanted = settings.device
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+        self.net, self.task, self.settings = net.to(self.device).eval(), task, settings
         self._measured = [m for m in settings.metrics if is_measured(m)]
         self._calibration = task.calibration_inputs(settings.batch_size, settings.calibration_size)
         self.needs_cost = bool(self._measured)
@@ -119,12 +126,15 @@ class SupernetEvaluator:
 
     def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
         """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
-        from supernets import call
+        from supernets import call, inputs_to
 
         with self.net.activated(arch) as net:
-            net.recalibrate(net.fit_inputs(inputs) for inputs in self._calibration)
+            net.recalibrate(net.fit_inputs(inputs_to(inputs, self.device)) for inputs in self._calibration)
             return self.task.evaluate(
-                lambda inputs: call(net, inputs), split, batch_size=self.settings.batch_size, adapt=net.fit_inputs
+                lambda inputs: call(net, inputs).cpu(),
+                split,
+                batch_size=self.settings.batch_size,
+                adapt=lambda inputs: net.fit_inputs(inputs_to(inputs, self.device)),
             )
 
     def cost(self, arch: Mapping[str, Any]) -> Part:
@@ -132,7 +142,7 @@ class SupernetEvaluator:
         from nassearch.metrics import base_name
         from predictors import measure_latency, measure_peak_memory
 
-        module = self.net.extract(arch).eval()
+        module = self.net.extract(arch).eval().cpu()
         part = Part()
         for metric in self._measured:
             setting = self.settings.latency[metric]

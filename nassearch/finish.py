@@ -72,7 +72,7 @@ def save_predictors(run: Run, net: Supernet) -> None:
     write_json(folder / "quality.json", summary)
 
 
-def _columns(run: Run) -> tuple[list[str], list[str], list[str], list[str]]:
+def front_columns(run: Run) -> tuple[list[str], list[str], list[str], list[str]]:
     """Return the metrics of the front: searched, computed, measured again, and of the report split."""
     front = run.front
     searched = list(run.goal.metrics)
@@ -84,7 +84,7 @@ def _columns(run: Run) -> tuple[list[str], list[str], list[str], list[str]]:
 
 def write_front(run: Run) -> None:
     """Write ``front.csv`` and ``front.json``: values the search saw, second measurements, report split, genes."""
-    searched, computed, again, report = _columns(run)
+    searched, computed, again, report = front_columns(run)
     genes = [g.name for g in run.space.genes]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -128,7 +128,7 @@ def front_table(run: Run) -> Table:
     """Return the measured front as a rich table, best first objective on top."""
     from rich.table import Table
 
-    searched, computed, again, report = _columns(run)
+    searched, computed, again, report = front_columns(run)
     table = Table(title=f"Pareto front of {run.space.name}: {len(run.front)} of {len(run.records)} evaluated networks")
     table.add_column("id", justify="right")
     for m in searched:
@@ -142,13 +142,14 @@ def front_table(run: Run) -> Table:
     for column in table.columns:
         column.justify = "right"
     for r in run.front:
-        cells = [_number(r.values.get(m)) for m in searched] + [_number(r.remeasured.get(m)) for m in again]
-        cells += [_number(r.report.get(m)) for m in report] + [_number(r.values.get(m)) for m in computed]
+        cells = [format_number(r.values.get(m)) for m in searched] + [format_number(r.remeasured.get(m)) for m in again]
+        cells += [format_number(r.report.get(m)) for m in report] + [format_number(r.values.get(m)) for m in computed]
         table.add_row(str(r.id), *cells)
     return table
 
 
-def _number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
+    """Return a metric's value as tables show it; ``-`` for none."""
     if value is None:
         return "-"
     digits = 2 if abs(value) >= 10 else 3

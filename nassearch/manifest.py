@@ -55,8 +55,9 @@ def command_line() -> str:
     """Return the command that started this process, as a user would type it."""
     import shlex
 
-    argv = [Path(sys.argv[0]).name or "python", *sys.argv[1:]]
-    return shlex.join(argv)
+    program = Path(sys.argv[0]).name
+    started = ["python", "-m", "nassearch"] if program == "__main__.py" else [program or "python"]
+    return shlex.join([*started, *sys.argv[1:]])
 
 
 def write_atomically(path: Path, text: str) -> None:

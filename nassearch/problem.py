@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,7 @@ from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
 from nassearch.evaluation import EvaluationSettings
-from nassearch.metrics import base_name, fault_of, is_measured, natural_range
+from nassearch.metrics import ANALYTIC, base_name, fault_of, is_measured, natural_range
 from nassearch.objectives import Objective, parse_objectives
 from search_spaces import SearchSpace, get_space
 from search_spaces.errors import did_you_mean
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nassearch.tasks import Task
     from predictors import LatencySetting
     from supernets import Supernet
-    from supernets.training import TrainSettings
+    from supernets.training import TrainingData, TrainSettings
 
 T = TypeVar("T")
 
@@ -44,8 +45,8 @@ class Problem:
 
     def evaluation_settings(self, split: str = "search") -> EvaluationSettings:
         """Return how architectures are evaluated on a split."""
-        evaluation = self.config.evaluation
-        return EvaluationSettings(self.metrics, self.latency, evaluation.batch_size, evaluation.calibration_size, split)
+        e = self.config.evaluation
+        return EvaluationSettings(self.metrics, self.latency, e.batch_size, e.calibration_size, split, e.device)
 
     def build_supernet(self) -> Supernet:
         """Build the supernet with its first, published or already trained weights.
@@ -55,7 +56,7 @@ class Problem:
         """
         import torch
 
-        from supernets import SupernetError, build, load
+        from supernets import SupernetError, build, load, supernet_options
 
         try:
             if self.config.supernet:
@@ -65,13 +66,53 @@ class Problem:
                         f"{self.config.supernet} holds a supernet of space {net.space.name!r} "
                         f"({net.space.identity}), the run is of {self.space.name!r} ({self.space.identity})"
                     )
+                self._check_fits_task(net)
                 return net
-            options = dict(self.task.model_options) | self.config.model_options
+            known = supernet_options(self.config.space)
+            options = {k: v for k, v in self.task.model_options.items() if k in known} | self.config.model_options
             if self.config.checkpoint:
                 options["checkpoint"] = self.config.checkpoint
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.config.seed)
-                return build(self.config.space, **options)
+                net = build(self.config.space, **options)
+            self._check_fits_task(net)
+            return net
+        except SupernetError as error:
+            raise ConfigError(str(error)) from error
+
+    def _check_fits_task(self, net: Supernet) -> None:
+        """Refuse a supernet with other inputs or outputs than the task's, unless the user asked for them."""
+        config = net.config()
+        wrong = [
+            f"{name}={config[name]}, the task needs {name}={wanted}"
+            for name, wanted in self.task.model_options.items()
+            if name in config and config[name] != wanted and name not in self.config.model_options
+        ]
+        if wrong:
+            source = self.config.supernet or self.space.name
+            raise ConfigError(
+                f"the supernet {source} does not fit task {self.config.task!r}: it has {'; '.join(wrong)}. "
+                "Choose a supernet or a task that fits"
+            )
+
+    def training_data(self) -> TrainingData:
+        """Return the batches on which the supernet is trained."""
+        size = self.config.train.batch_size or int(self.task.training_defaults.get("batch_size", 128))
+        return self.task.training_data(size, seed=self.config.seed)
+
+    def check_training(self, net: Supernet) -> None:
+        """Check the settings and options of the training, if there is one, before any work.
+
+        Raises:
+            ConfigError: With everything that is wrong.
+        """
+        if self.training is None:
+            return
+        from supernets import SupernetError
+        from supernets.training import prepare
+
+        try:
+            prepare(self.config.train_method, self.training, net, self.training_data())
         except SupernetError as error:
             raise ConfigError(str(error)) from error
 
@@ -110,8 +151,10 @@ def make_problem(config: RunConfig) -> Problem:
         wanted = [o.metric for o in objectives or []] + [c.metric for c in constraints or []]
         faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, task.metrics, named))]
         faults += [f for c in constraints or [] if (f := _impossible(c))]
-    if space and objectives and not faults:
-        faults.catch(lambda: _strategy(config, space, objectives))
+        faults += [f for m in dict.fromkeys(wanted) if (f := _unmeasurable(m, latency, config))]
+        known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m))]
+        faults.catch(lambda: _check_subnet(config, known))
+    faults.catch(lambda: _strategy(config, space, objectives))
     if faults:
         raise ConfigError(faults)
     if space is None or task is None or objectives is None or constraints is None or latency is None:
@@ -182,7 +225,10 @@ def _training(config: RunConfig, task: Task) -> TrainSettings | None:
     defaults = {k: v for k, v in task.training_defaults.items() if k in allowed}
     if "steps" in given:
         defaults.pop("epochs", None)
-    options = dict(given.pop("options", {})) | config.train.options
+    nested = given.pop("options", {})
+    if not isinstance(nested, Mapping):
+        raise ConfigError(f"setting 'train.settings.options': a mapping is needed, got {nested!r}; use train.options")
+    options = defaults.pop("options", {}).get(config.train_method, {}) | dict(nested) | config.train.options
     settings = TrainSettings(**({"seed": config.seed} | defaults | given | {"options": options}))
     faults = settings.faults()
     if faults:
@@ -210,10 +256,60 @@ def _check_names(config: RunConfig, faults: _Faults) -> None:
         faults.append("--checkpoint and --supernet both give weights; give one of them")
 
 
-def _strategy(config: RunConfig, space: SearchSpace, objectives: list[Objective]) -> None:
-    from nassearch.strategies import make_strategy
+def _strategy(config: RunConfig, space: SearchSpace | None, objectives: list[Objective] | None) -> None:
+    from nassearch.strategies import make_strategy, strategy_options
 
-    make_strategy(config.strategy, space, objectives=objectives, seed=config.seed, **config.strategy_options)
+    if space and objectives:
+        make_strategy(config.strategy, space, objectives=objectives, seed=config.seed, **config.strategy_options)
+    else:
+        strategy_options(config.strategy)  # at least its name can be checked
+
+
+def _unmeasurable(metric: str, latency: Mapping[str, LatencySetting], config: RunConfig) -> str | None:
+    """Return why a metric cannot be measured on this machine, where it is this machine that measures."""
+    setting = latency.get(metric.partition("@")[2])
+    if not is_measured(metric) or setting is None or config.executor.address:
+        return None
+    from predictors.backends import make_backend
+
+    reason = make_backend(setting.backend).available(setting.device)
+    return f"{metric} cannot be measured as {setting}: {reason}" if reason else None
+
+
+def _check_subnet(config: RunConfig, metrics: list[str]) -> None:
+    """Check the name of the subnet to export: an unknown one should not come out after hours of search.
+
+    Raises:
+        ConfigError: No finished run could have such a subnet.
+    """
+    which = config.export.subnet
+    if which == "knee":
+        return
+    if re.fullmatch(r"\d+", which):
+        if not 1 <= int(which) <= config.num_evals:
+            raise ConfigError(f"--export {which}: ids go from 1 to the number of evaluations, {config.num_evals}")
+        return
+    if any(op in which for op in "<>="):
+        metric = Constraint.parse(which).metric
+    elif which == "fastest":
+        if not any(base_name(m) == "latency_ms" for m in metrics):
+            raise ConfigError(
+                "--export fastest needs a measured latency; add the objective latency_ms:min, or a constraint on it"
+            )
+        return
+    elif which.startswith("best-"):
+        metric = which.removeprefix("best-")
+    else:
+        options = ["knee", "fastest", *(f"best-{m}" for m in metrics)]
+        raise ConfigError(
+            f"--export {which!r} is no subnet{did_you_mean(which, options)}; give knee, fastest, best-METRIC, an id "
+            "or a constraint such as 'latency_ms <= 2'"
+        )
+    if metric not in metrics:
+        raise ConfigError(
+            f"--export {which!r}: metric {metric!r} is not evaluated in this run{did_you_mean(metric, metrics)}; "
+            f"there are {', '.join(metrics)}"
+        )
 
 
 def _impossible(constraint: Constraint) -> str | None:

@@ -161,6 +161,8 @@ class Run:
         from nassearch.pareto import constrained_front, total_violation
 
         proposals, outcomes, finals, _ = self._loaded
+        if not outcomes:
+            return []  # before the training ends, constraints relative to quality have no limits yet
         done = [outcomes[i] for i in proposals if i in outcomes]
         rows = np.array([proposals[o.id].row for o in done], dtype=np.int64).reshape(-1, len(self.space.genes))
         values, violations = self.goal.values(done), self.goal.violations(done)
@@ -194,6 +196,8 @@ class Run:
     @property
     def front(self) -> list[Record]:
         """The measured Pareto front, ordered by the first objective from its best on."""
+        if not self.records:
+            return []
         first = self.goal.objectives[0]
         sign = -1.0 if first.direction == "max" else 1.0
         return sorted((r for r in self.records if r.on_front), key=lambda r: sign * r.values[first.metric])

@@ -113,7 +113,7 @@ class Store:
 
     def _connect(self, create: bool, read_only: bool) -> None:
         if not create:
-            self._check_header()
+            _check_header(self.path)
         mode = "ro" if read_only else ("rwc" if create else "rw")
         uri = self.path.absolute().as_uri() + f"?mode={mode}"
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
@@ -146,13 +146,6 @@ class Store:
                 f"{self.path} belongs to search space {name!r} ({identity}), this run has {self.space.name!r} "
                 f"({self.space.identity}); runs never mix spaces: use another folder"
             )
-
-    def _check_header(self) -> None:
-        with self.path.open("rb") as file:
-            header = file.read(16)
-        if header != b"SQLite format 3\x00":
-            what = "empty" if not header else "no SQLite file"
-            raise RunFolderError(f"{self.path} is {what}, so no store of nassearch; give the folder of a run")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -292,6 +285,14 @@ class Store:
         return np.array([p.row for p in proposals], dtype=np.int64).reshape(len(proposals), len(self.space.genes))
 
 
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(16)
+    if header != b"SQLite format 3\x00":
+        what = "empty" if not header else "no SQLite file"
+        raise RunFolderError(f"{path} is {what}, so no store of nassearch; give the folder of a run")
+
+
 def stored_space(path: Path) -> SearchSpace:
     """Return the space that a store was made for.
 
@@ -300,6 +301,7 @@ def stored_space(path: Path) -> SearchSpace:
     """
     if not path.is_file():
         raise RunFolderError(f"{path} does not exist; a run folder has this file, give the folder of a run")
+    _check_header(path)
     try:
         db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
         try:

@@ -2,7 +2,7 @@
 
 from search_spaces.errors import InvalidArchitecture
 from supernets import mobilenetv3 as mobilenetv3  # registers its sizes
-from supernets.base import Architecture, Inputs, Supernet, call
+from supernets.base import Architecture, Inputs, Supernet, call, inputs_to
 from supernets.errors import CheckpointError, SupernetError, UnknownFamily, UnsupportedModel
 from supernets.registry import (
     Adapter,
@@ -30,6 +30,7 @@ __all__ = [
     "call",
     "convert",
     "from_payload",
+    "inputs_to",
     "list_supernets",
     "load",
     "register_adapter",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,6 +22,13 @@ Inputs: TypeAlias = tuple[Tensor, ...] | Mapping[str, Tensor]
 def call(module: nn.Module, inputs: Inputs) -> Any:
     """Run a module on a batch of inputs: a tuple is positional, a mapping is by keyword."""
     return module(**inputs) if isinstance(inputs, Mapping) else module(*inputs)
+
+
+def inputs_to(inputs: Inputs, device: torch.device) -> Inputs:
+    """Return the inputs on a device."""
+    if isinstance(inputs, tuple):
+        return tuple(x.to(device, non_blocking=True) for x in inputs)
+    return {name: x.to(device, non_blocking=True) for name, x in inputs.items()}
 
 
 class Supernet(nn.Module, ABC):

@@ -83,7 +83,9 @@ def test_python_examples_are_python(page):
 
 
 def test_own_space_example_runs():
-    (example,) = blocks(ROOT / "docs" / "user-guide" / "own-model-and-data.md", "python")
+    example = next(
+        b for b in blocks(ROOT / "docs" / "user-guide" / "own-model-and-data.md", "python") if "def my_space" in b
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{example}\nspace = my_space()\nprint(space.n_genotypes, space.n_distinct)"],
         capture_output=True,

@@ -43,6 +43,8 @@ def _exit_code(error: Exception) -> int | None:
     """Return the exit code of an error with a message for people, None for one that nobody foresaw."""
     if isinstance(error, NassearchError):
         return error.exit_code
+    if isinstance(error, OSError):  # a full disk, a missing permission: the message names the file
+        return 1
     # The other packages do not import our errors: theirs are ValueErrors of bad input.
     package = type(error).__module__.split(".")[0]
     return 2 if isinstance(error, ValueError) and package in ("search_spaces", "supernets", "predictors") else None

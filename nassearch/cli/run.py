@@ -124,10 +124,12 @@ def run(
         }
     )
     if resume is not None:
-        _resume(resume, settings, set_ or [], overwrite=overwrite, as_json=as_json)
+        beside = {"--config": config, "--set": set_, "--overwrite": overwrite, "--dry-run": dry_run}
+        _resume(resume, settings, [flag for flag, given in beside.items() if given], as_json=as_json)
         return
     from nassearch.config import make_config
     from nassearch.console import make_console
+    from nassearch.engine import check_folder_is_free
     from nassearch.engine import run as run_engine
 
     console = make_console(quiet=as_json)
@@ -136,17 +138,17 @@ def run(
         from nassearch.cli.profile import print_profile
         from nassearch.problem import make_problem
 
+        check_folder_is_free(made.folder, overwrite)
         print_profile(make_problem(made), as_json=as_json)
         return
     _finish(run_engine(made, overwrite=overwrite, console=console), as_json)
 
 
-def _resume(folder: Path, settings: dict[str, Any], sets: list[str], *, overwrite: bool, as_json: bool) -> None:
+def _resume(folder: Path, settings: dict[str, Any], beside: list[str], *, as_json: bool) -> None:
     """Go on with a run; only the budget and the executor may differ from before."""
     allowed = {"num_evals", "executor"}
-    refused = sorted(set(settings) - allowed)
-    if refused or sets or overwrite:
-        named = [*refused, *(["--set"] if sets else []), *(["--overwrite"] if overwrite else [])]
+    named = [*sorted(set(settings) - allowed), *beside]
+    if named:
         raise ConfigError(
             f"--resume goes on with the settings of {folder}; besides --num-evals and the executor's flags nothing can "
             f"be changed, but {', '.join(named)} is given. Leave it out, or start a new run with another --out"

@@ -29,7 +29,8 @@ class Task(ABC):
         metrics: Metric name -> the direction in which it is better.
         model_options: What a model must fit: arguments for building a supernet (classes, input channels).
         input_shape: Shape of one input as the task delivers it; for images channels, height, width.
-        training_defaults: Settings of supernet training that suit the data, and ``batch_size``.
+        training_defaults: Settings of supernet training that suit the data, and ``batch_size``; under
+            ``options``, method -> its options.
         fingerprint: Hash of the data, the splits and the seed; runs refuse to mix fingerprints.
     """
 

@@ -69,7 +69,13 @@ def build(request: TaskRequest) -> Task:
         augmentation=train_canvas,
         label_smoothing=options["label_smoothing"],
         # About 75 CPU seconds of the sandwich rule on mobilenetv3-tiny.
-        training_defaults={"epochs": 36, "batch_size": 64, "lr": 0.1},
+        training_defaults={
+            "epochs": 36,
+            "batch_size": 32,
+            "lr": 0.15,
+            "evaluate_every": 162,
+            "options": {"sandwich": {"random_subnets": 1}},
+        },
         details={
             "source": "scikit-learn load_digits: 1,797 handwritten digits of 8x8 pixels (UCI, NIST forms)",
             "digits": {name: len(chosen[name]) for name in SPLITS},

@@ -58,7 +58,8 @@ class ElasticBatchNorm2d(ElasticModule):
     def set_active(self, channels: int) -> None:
         """Use the first ``channels`` and drop recalibrated statistics."""
         self.active_channels = channels
-        self.calibrated = None
+        if self.calibrated is not None:
+            self.calibrated = None
 
     def start_gathering(self) -> None:
         """From now on, normalise by the batch's own statistics and gather them."""

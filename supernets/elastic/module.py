@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,6 +14,13 @@ class ElasticModule(nn.Module, ABC):
     The active shape is a few integers; changing them allocates nothing. Autograd gives the weights outside
     the slice a zero gradient.
     """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # An integer is never a parameter, buffer or module: without torch's checks switching takes half the time.
+        if type(value) is int:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @abstractmethod
     def active_state(self) -> dict[str, Tensor]:

@@ -53,6 +53,7 @@ class Genes:
         self.widths: list[float] = values.get("width", [1.0])
         self.resolutions: list[int] = values.get("resolution", [layout.resolution])
         self._scaled = {w: layout.scaled(w) for w in self.widths}
+        self._plans: dict[tuple[int, int, int, float], BlockPlan] = {}
         self._check(space)
 
     def _check(self, space: SearchSpace) -> None:
@@ -90,6 +91,12 @@ class Genes:
 
     def block(self, slot: int, kernel_size: int, expand_ratio: int, width: float) -> BlockPlan:
         """Return the shape of the block in ``slot`` for these gene values."""
+        key = (slot, kernel_size, expand_ratio, width)
+        if key not in self._plans:  # few, and switching asks for all slots each time
+            self._plans[key] = self._block(*key)
+        return self._plans[key]
+
+    def _block(self, slot: int, kernel_size: int, expand_ratio: int, width: float) -> BlockPlan:
         layout = self.scaled(width)
         stage, position = divmod(slot, self.slots)
         of = layout.stages[stage]

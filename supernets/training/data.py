@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from supernets.base import Inputs
+from supernets.base import Inputs, inputs_to
 from supernets.training.errors import TrainingError
 
 
@@ -65,13 +65,6 @@ def training_stream(data: TrainingData, start: int) -> Iterator[Batch]:
                 f"{data.steps_per_epoch}; they must agree"
             )
         epoch, skipped = epoch + 1, 0
-
-
-def inputs_to(inputs: Inputs, device: torch.device) -> Inputs:
-    """Return the inputs on a device."""
-    if isinstance(inputs, tuple):
-        return tuple(x.to(device, non_blocking=True) for x in inputs)
-    return {name: x.to(device, non_blocking=True) for name, x in inputs.items()}
 
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:

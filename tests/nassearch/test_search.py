@@ -26,6 +26,7 @@ SPACE = SearchSpace(
     [Gene(f"w.{i}", [1, 2, 3, 4], active_when={} if i < 3 else {"d": {2}}) for i in range(6)] + [Gene("d", [1, 2])],
 )
 OBJECTIVES = (Objective("top1", "max"), Objective("macs_m", "min"))
+GOAL = Goal(OBJECTIVES)
 
 
 class _Crash(BaseException):
@@ -62,7 +63,7 @@ def _run(
     *,
     budget: int = 30,
     asynchronous: bool = False,
-    goal: Goal = Goal(OBJECTIVES),
+    goal: Goal = GOAL,
     max_failures: int = 10,
 ) -> dict[int, tuple[tuple[int, ...], float, str]]:
     path = folder / "evaluations.sqlite"
@@ -159,3 +160,22 @@ def test_a_larger_budget_goes_on_where_the_run_ended(tmp_path: Path) -> None:
     more = _run(tmp_path, ToyEvaluator(), budget=21)
     assert len(more) == 21
     assert {i: more[i] for i in first} == first
+
+
+def test_figures_of_different_devices_never_mix(tmp_path: Path) -> None:
+    class Measuring(ToyEvaluator):
+        needs_cost = True
+
+        def __init__(self, machine: str) -> None:
+            super().__init__()
+            self.machine = machine
+
+        def cost(self, arch: Mapping[str, Any]) -> Part:
+            return Part(
+                {"latency_ms": 1.0}, device={"latency_ms": {"device": {"fingerprint": self.machine, "cpu": "C"}}}
+            )
+
+    _run(tmp_path, Measuring("a"), budget=7)
+    with pytest.raises(EvaluationError, match=r"latency_ms was measured on C \(a\) before and would now be on C \(b\)"):
+        _run(tmp_path, Measuring("b"), budget=14)
+    assert len(_run(tmp_path, Measuring("a"), budget=14)) == 14

@@ -46,7 +46,7 @@ def compare(width: float, n_subnets: int, folder: Path) -> None:
     space = ours.space
     rows = space.sample(n_subnets - 2, np.random.default_rng(0))
     rows = np.concatenate([space.largest[None], space.smallest[None], rows])
-    for row in rows:
+    for number, row in enumerate(rows):
         (arch,) = space.decode(row[None])
         values = {group: [arch[f"{group}.{i}"] for i in range(n)] for group, n in (("ks", 20), ("e", 20), ("d", 5))}
         torch.nn.Module.load_state_dict(theirs, own_state)  # their recalibration overwrites the supernet's own
@@ -58,6 +58,7 @@ def compare(width: float, n_subnets: int, folder: Path) -> None:
             ours.recalibrate([(batch,) for batch in batches])
             assert_close(ours(images), theirs(images))
             assert_close(ours.extract(arch)(images), theirs(images))
+        if number < 4:
             same_costs(ours.analytic(row[None]), theirs.get_active_subnet())
 
 
