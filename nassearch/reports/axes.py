@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nassearch.errors import ConfigError
 from nassearch.metrics import ACCURACIES, base_name
@@ -87,6 +88,20 @@ def choose_axes(run: Run, x: str | None = None, y: str | None = None) -> tuple[A
     return axis_of(run, x), axis_of(run, y)
 
 
+def ordinary(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which values are no far outliers, bool ``[n]``: within three interquartile ranges of the quartiles.
+
+    One interrupted measurement may take ten times as long as all others.
+    """
+    if len(values) < 12:  # fewer do not tell what an outlier is
+        return np.ones(len(values), dtype=bool)
+    first, third = np.quantile(values, [0.25, 0.75])
+    reach = _FENCE * (third - first)
+    if reach == 0:
+        return np.ones(len(values), dtype=bool)
+    return np.asarray((values >= first - reach) & (values <= third + reach))
+
+
 def show_range(values: Iterable[float], must: Iterable[float] = ()) -> tuple[float, float]:
     """Return the range of an axis: all values but far outliers, everything of ``must``, and a little margin.
 
@@ -98,11 +113,7 @@ def show_range(values: Iterable[float], must: Iterable[float] = ()) -> tuple[flo
     needed = np.array([v for v in must if math.isfinite(v)])
     if not len(found) and not len(needed):
         return 0.0, 1.0
-    if len(found) >= 12:  # fewer points do not tell what an outlier is
-        first, third = np.quantile(found, [0.25, 0.75])
-        reach = _FENCE * (third - first)
-        if reach > 0:
-            found = found[(found >= first - reach) & (found <= third + reach)]
+    found = found[ordinary(found)]
     shown = np.concatenate([found, needed])
     low, high = float(shown.min()), float(shown.max())
     margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0

@@ -56,10 +56,10 @@ def pareto_figure(run: Run, view: FrontView) -> Figure:
     layout["margin"]["t"] = _ROOM_FOR_SCALE if view.colour is not None else layout["margin"]["t"]
     layout["shapes"], layout["annotations"] = _limits(view)
     if view.knee is not None:
-        right, up = (-1 if view.x.direction == "min" else 1), (-1 if view.y.direction == "max" else 1)
+        right, up = view.outward
         x, y = view.point(view.knee)
         layout["annotations"].append(
-            {"x": x, "y": y, "text": f"knee: #{view.knee.id}", "ax": 34 * right, "ay": 30 * up, "arrowhead": 0,
+            {"x": x, "y": y, "text": f"knee: #{view.knee.id}", "ax": 34 * right, "ay": -30 * up, "arrowhead": 0,
              "arrowwidth": 1, "standoff": 6, "boxed": True}
         )  # fmt: skip
     return {"data": traces, "layout": layout}
@@ -129,7 +129,6 @@ def progress_figure(run: Run, found: Progress) -> Figure:
     )  # fmt: skip
     unit = " · ".join(unit_of(o.metric) or o.metric for o in run.goal.objectives)
     layout = _layout(Axis(None).label, f"hypervolume [{unit}]", None, None)
-    layout["yaxis"]["rangemode"] = "tozero"
     start = max((r.id for r in run.records if r.batch == 0), default=0)
     if 0 < start < run.records[-1].id:
         layout["shapes"] = [
@@ -190,10 +189,15 @@ def _ordinal(i: int) -> str:
     return {0: "1st", 1: "2nd", 2: "3rd"}.get(i, f"{i + 1}th")
 
 
+def forecast_range(found: Forecast) -> tuple[float, float]:
+    """Return the range of both axes of `forecast_figure`."""
+    return show_range(np.concatenate([found.predicted, found.measured]))
+
+
 def forecast_figure(run: Run, found: Forecast) -> Figure:
     """Return predicted against measured values, coloured by batch, with the diagonal of perfect predictions."""
     axis = axis_of(run, found.metric)
-    span = show_range(np.concatenate([found.predicted, found.measured]))
+    span = forecast_range(found)
     text = [
         f"<b>#{r.id}</b>, batch {r.batch}<br>predicted {format_number(p)}<br>then {format_number(v)}"
         for r, p, v in zip(found.records, found.predicted.tolist(), found.measured.tolist(), strict=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nassearch.objectives import to_min
 from nassearch.pareto import hypervolume_min, non_dominated_min, reference_point
+from nassearch.reports.axes import ordinary
 from nassearch.runs import Record, Run
 
 MOST_STEPS = 150  # hypervolumes of many objectives take long: at most so many are computed
@@ -34,14 +35,18 @@ class Progress:
 def progress(run: Run) -> Progress | None:
     """Return the hypervolume of the feasible evaluations after each of them; None without any.
 
-    The reference point is that of `reference_point` over all feasible evaluations of this run.
+    The reference point is that of `reference_point` over all feasible evaluations of this run but far outliers
+    behind the front: one interrupted measurement would make all progress look small.
     """
     records = run.records
     feasible = [r for r in records if r.feasible]
     if not feasible:
         return None
     objectives = run.goal.objectives
-    reference = reference_point(run.objective_values(feasible), objectives)
+    values = run.objective_values(feasible)
+    counts = np.array([r.on_front for r in feasible])
+    counts |= np.stack([ordinary(column) for column in values.T]).all(axis=0)
+    reference = reference_point(values[counts], objectives)
     worst = to_min(reference[None], objectives)[0]
     stride = max(1, math.ceil(len(records) / MOST_STEPS)) if len(objectives) > 2 else 1
     front = np.zeros((0, len(objectives)))

@@ -138,7 +138,7 @@ def _points(figure: Figure, axes: Axes, view: FrontView) -> None:
     if view.second:
         for record, (x1, y1) in view.second:
             x0, y0 = view.point(record)
-            axes.plot([x0, x1], [y0, y1], color=_INK, linewidth=0.7, alpha=0.7, zorder=3.5)
+            axes.plot([x0, x1], [y0, y1], color=_INK, linewidth=0.7, alpha=0.5, zorder=3.5)
         xs, ys = zip(*(p for _, p in view.second), strict=True)
         size = STYLES["front"].size ** 2 * 0.6
         axes.scatter(
@@ -151,11 +151,10 @@ def _knee(axes: Axes, view: FrontView) -> None:
     """Name the knee, on the side of the front where no evaluated network can be."""
     if view.knee is None:
         return
-    right = -1 if view.x.direction == "min" else 1
-    up = 1 if view.y.direction == "max" else -1
+    right, up = view.outward
     axes.annotate(
         f"knee: #{view.knee.id}", view.point(view.knee), (22 * right, 24 * up), textcoords="offset points",
-        fontsize=9, color=_INK, ha="right" if right < 0 else "left", va="center", zorder=7,
+        fontsize=9, color=_INK, ha={-1: "right", 0: "center", 1: "left"}[right], va="center", zorder=7,
         arrowprops={"arrowstyle": "-", "color": _INK, "linewidth": 0.8, "shrinkB": 5},
         bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": _INK, "linewidth": 0.6, "alpha": 0.9},
     )  # fmt: skip
@@ -168,7 +167,9 @@ def _titles(axes: Axes, run: Run, view: FrontView) -> None:
     task = task if len(task) <= 48 else "…" + task[-47:]
     n = len(run.records)
     counts = f"{n} network{'' if n == 1 else 's'} evaluated, {len(run.front)} on the front."
-    lines = textwrap.wrap(" ".join([counts, *view.notes]), 110)
+    elsewhere = [str(c) for c in run.goal.constraints if c.metric not in (view.x.metric, view.y.metric)]
+    also = [f"Also required: {', '.join(elsewhere)}."] if elsewhere else []
+    lines = textwrap.wrap(" ".join([counts, *also, *view.notes]), 110)
     title = axes.set_title(
         f"{run.space.name} on {task}, searched by {run.config.strategy}",
         loc="left", fontsize=12, color=_INK, pad=11 + 12 * len(lines),

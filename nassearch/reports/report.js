@@ -21,7 +21,7 @@
     if (narrow.matches) layout.margin.t -= 24; // no tool bar there
     layout.autosize = true;
     layout.dragmode = narrow.matches ? false : "zoom";
-    layout.hoverlabel = { align: "left", bgcolor: c.page, bordercolor: c.faint, font: { color: c.ink, size: 12 } };
+    layout.hoverlabel = { align: "left", bgcolor: c.page, bordercolor: c.faint, font: { color: c.ink, size: 12, family: layout.font.family } };
     for (const axis of [layout.xaxis, layout.yaxis]) {
       Object.assign(axis, { gridcolor: c.line, linecolor: c.faint, zerolinecolor: c.line, tickcolor: c.faint });
       axis.title.font = { size: size };

@@ -9,7 +9,14 @@ from typing import Any
 
 from nassearch.finish import format_number, front_columns
 from nassearch.metrics import ANALYTIC, is_measured
-from nassearch.reports.figures import Figure, forecast_figure, genes_figure, pareto_figure, progress_figure
+from nassearch.reports.figures import (
+    Figure,
+    forecast_figure,
+    forecast_range,
+    genes_figure,
+    pareto_figure,
+    progress_figure,
+)
 from nassearch.reports.history import forecasts, progress
 from nassearch.reports.markup import Markup, Number, facts, join, plain, section, table, tag
 from nassearch.reports.view import make_view
@@ -40,7 +47,7 @@ def summary(run: Run) -> Markup:
     ok = [r for r in records if r.status == "ok"]
     outside = sum(not r.feasible for r in ok)
     tiles: list[tuple[str, str]] = [
-        (f"{len(records)} of {run.config.num_evals}", "networks evaluated"),
+        (str(len(records)), f"of {run.config.num_evals} networks evaluated"),
         (str(len(front)), "on the Pareto front"),
     ]
     for objective in run.goal.objectives:
@@ -73,13 +80,15 @@ def pareto(run: Run, figures: Figures) -> Markup:
     """Return the Pareto plot; with more than two objectives the first against each other one."""
     first, *others = [o.metric for o in run.goal.objectives]
     views = [make_view(run, m, first) for m in others] or [make_view(run)]
-    placed = [figures.place(pareto_figure(run, v), f"Pareto plot: {v.y.label} against {v.x.label}") for v in views]
     notes = list(dict.fromkeys(n for v in views for n in v.notes))
     if views[0].second:
         notes.append(
             "Hollow markers are the same networks at a second look, after the search: filled ones that lie far "
             "better than their hollow twin were partly luck."
         )
+    if not any(v.groups for v in views):
+        return section("front", "Pareto front", tag("p", " ".join(notes)))
+    placed = [figures.place(pareto_figure(run, v), f"Pareto plot: {v.y.label} against {v.x.label}") for v in views]
     how = "Hover over a point for its values and architecture; drag to zoom, double-click to see everything."
     return section("front", "Pareto front", tag("p", " ".join([*notes, how])), *placed)
 
@@ -133,8 +142,8 @@ def search_progress(run: Run, figures: Figures) -> Markup:
     )
     rule = (
         "Hypervolume: what the front found so far dominates, up to a reference point. The reference is the worst value "
-        f"of each objective among all {'feasible ' if run.goal.constraints else 'successful '}evaluations of this run, "
-        f"and a tenth of the range beyond it: {where}. "
+        f"of each objective among all {'feasible ' if run.goal.constraints else 'successful '}evaluations of this run "
+        f"but far outliers (three interquartile ranges), and a tenth of the range beyond it: {where}. "
         + ("Only networks that meet every constraint count. " if run.goal.constraints else "")
         + "Runs with other evaluations have another reference: compare their hypervolumes only after computing both "
         "with one."
@@ -149,7 +158,8 @@ def genes(run: Run, figures: Figures) -> Markup:
         return Markup("")
     text = (
         f"Share of each choice among the {len(run.front)} members of the front, gene by gene, and in parentheses among "
-        "all evaluated networks; each counted where the gene matters (a block that is skipped has no kernel size)."
+        "all evaluated networks; each counted where the gene matters (a block that is skipped has no kernel size). "
+        "A gene without colours matters in no member."
     )
     figure = figures.place(genes_figure(run), "Gene frequencies on the front")
     return section("genes", "What the front is made of", tag("p", text), figure)
@@ -161,6 +171,9 @@ def predictions(run: Run, figures: Figures) -> Markup:
     for found in forecasts(run.records):
         tau = "undefined" if math.isnan(found.kendall_tau) else f"{found.kendall_tau:.2f}"
         caption = f"{found.metric}: {len(found.records)} predictions, Kendall's tau {tau}"
+        low, high = forecast_range(found)
+        outside = sum(not low <= v <= high for v in found.measured.tolist() + found.predicted.tolist())
+        caption += f" ({outside} outside the axes)" if outside else ""
         figure = figures.place(forecast_figure(run, found), f"Predicted against evaluated {found.metric}", square=True)
         parts.append(tag("figure", tag("figcaption", caption), figure))
     content: list[object] = []

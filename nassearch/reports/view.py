@@ -83,6 +83,16 @@ class FrontView:
         """Return where a record lies."""
         return self.x.of(record), self.y.of(record)
 
+    @property
+    def outward(self) -> tuple[int, int]:
+        """Sides (-1, 0, 1) of the knee where no network is and its name has room: right and up count as 1."""
+        if self.knee is None:
+            return 0, 0
+        right, up = (-1 if self.x.direction == "min" else 1), (1 if self.y.direction == "max" else -1)
+        share = (self.x.of(self.knee) - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
+        room = share if right < 0 else 1 - share
+        return (right if room > 0.25 else 0), up
+
 
 def make_view(run: Run, x: str | None = None, y: str | None = None) -> FrontView:
     """Decide what the Pareto plot of a run shows.
@@ -114,9 +124,6 @@ def make_view(run: Run, x: str | None = None, y: str | None = None) -> FrontView
         for c in near:
             limits.append(Limit("x" if side == "x" else "y", c.limit, str(c), c.op[0] == "<"))
         notes += [f"The constraint {c} lies outside the axes." for c in here if c not in near]
-    elsewhere = [str(c) for c in run.goal.constraints if c.metric not in (across.metric, up.metric)]
-    if elsewhere:
-        notes.append(f"Also required: {', '.join(elsewhere)}.")
     outside = sum(
         not (ranges["x"][0] <= across.of(r) <= ranges["x"][1] and ranges["y"][0] <= up.of(r) <= ranges["y"][1])
         for r in drawn
@@ -127,7 +134,8 @@ def make_view(run: Run, x: str | None = None, y: str | None = None) -> FrontView
     if failed:
         notes.append(f"{failed} failed evaluation{'s are' if failed > 1 else ' is'} not drawn.")
     if not run.front:
-        notes.append("The front is empty: no successful evaluation meets every constraint.")
+        met = "no evaluation meets every constraint" if run.goal.constraints else "no evaluation succeeded"
+        notes.append(f"The front is empty: {met}." if run.records else "No evaluation has finished yet.")
     return FrontView(
         across, up, _colour(run, across, up), groups, line, shape, line_label, second, second_label, limits,
         ranges["x"], ranges["y"], _knee(run, front), notes,

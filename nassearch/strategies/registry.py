@@ -99,7 +99,7 @@ def make_strategy(
         >>> from search_spaces import get_space
         >>> s = make_strategy("random", get_space("mobilenetv3-tiny"), objectives=["top1:max"])
         >>> s.ask(3).shape
-        (3, 26)
+        (3, 23)
     """
     cls = _find(name)
     allowed = strategy_options(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ _STEADY = 0.05
 _WINDOW_S = 0.004
 _ROUNDS = 6
 _REFERENCE_RUNS = 5
+_DISTURBED = 0.3
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ class Latency:
     def relative_iqr(self) -> float:
         """Distance of the quartiles over the median."""
         return self.iqr_ms / self.median_ms
+
+    @property
+    def disturbance(self) -> float:
+        """How much other work was felt: spread of the samples plus drift of the reference; 0 on a quiet machine."""
+        return self.relative_iqr + abs(math.log(self.drift))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the figure is better measured again: the samples scatter, or the machine changed its speed."""
+        return self.disturbance > _DISTURBED
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""

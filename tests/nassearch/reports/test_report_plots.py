@@ -61,7 +61,7 @@ def test_groups_differ_in_colour_and_in_marker() -> None:
 
 
 def test_the_plot_shows_every_point_where_it_belongs(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "r", constraints=["latency_ms <= 2"], failed={3})
+    run = make_run(tmp_path / "r", constraints=["latency_ms <= 2", "params_m <= 0.6"], failed={3})
     view = make_view(run)
     axes = draw(run, view).axes[0]
     drawn = {c.get_label(): c for c in axes.collections}
@@ -74,6 +74,7 @@ def test_the_plot_shows_every_point_where_it_belongs(tmp_path: Path) -> None:
             assert to_hex(drawn[group.label].get_facecolor()[0]) == STYLES["front"].colour.lower()
     texts = [t.get_text() for t in axes.texts]
     assert "latency_ms <= 2" in texts
+    assert any("Also required: params_m <= 0.6. 1 failed evaluation is not drawn." in t for t in texts)
     assert f"knee: #{run.select('knee').id}" in texts
     assert axes.get_xlabel() == "latency_ms [ms], lower is better"
     assert axes.get_ylabel() == "top1 [%], higher is better"

@@ -35,7 +35,6 @@ def test_constraints_on_plotted_metrics_are_lines_and_others_notes(tmp_path: Pat
     view = make_view(run)
     assert [(c.axis, c.below) for c in view.limits] == [("x", True), ("y", False)]
     assert view.limits[0].value == pytest.approx(0.8 * run.bounds["latency_ms"]["largest"])
-    assert "Also required: params_m <= 0.6." in view.notes
     far = make_view(make_run(tmp_path / "far", constraints=["latency_ms <= 900"]))
     assert far.limits == []
     assert "The constraint latency_ms <= 900 lies outside the axes." in far.notes
@@ -114,7 +113,7 @@ def test_a_far_outlier_does_not_squeeze_the_rest() -> None:
 
 
 def test_hypervolume_counts_feasible_networks_only(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "r", constraints=["latency_ms <= 1.5"], failed={2})
+    run = make_run(tmp_path / "r", constraints=["latency_ms >= 1.2"], failed={2})
     found = progress(run)
     assert found is not None
     assert found.ids == [r.id for r in run.records]
@@ -127,6 +126,16 @@ def test_hypervolume_counts_feasible_networks_only(tmp_path: Path) -> None:
     span = np.ptp(feasible, axis=0)
     assert found.reference == pytest.approx([feasible[:, 0].min() - span[0] / 10, feasible[:, 1].max() + span[1] / 10])
     assert progress(make_run(tmp_path / "empty", constraints=["latency_ms <= 0.1"])) is None
+
+
+def test_one_interrupted_measurement_does_not_set_the_reference(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", interrupted={12}, n=100)
+    assert run.records[11].values["latency_ms"] > 6
+    found = progress(run)
+    assert found is not None
+    assert found.reference[1] < 3
+    assert all(found.reference[1] > r.values["latency_ms"] for r in run.front)
+    assert "1 far-off evaluation lies outside the axes." in make_view(run).notes
 
 
 def test_hypervolume_of_many_objectives_ends_at_the_last_evaluation(tmp_path: Path) -> None:

@@ -181,3 +181,12 @@ def test_cuda(backend):
     assert got.median_ms > 0
     assert got.device.gpu
     assert next(module.parameters()).device.type == "cpu"
+
+
+def test_disturbance_sees_scatter_and_drift():
+    quiet = measure_latency(nn.Linear(8, 8), (torch.zeros(1, 8),))
+    known = {**vars(quiet), "median_ms": 1.0, "iqr_ms": 0.02, "drift": 1.0}
+    assert not type(quiet)(**known).disturbed
+    assert type(quiet)(**{**known, "iqr_ms": 0.6}).disturbed
+    assert type(quiet)(**{**known, "drift": 1.5}).disturbed
+    assert type(quiet)(**{**known, "drift": 1 / 1.5}).disturbed
