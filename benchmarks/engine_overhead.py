@@ -36,7 +36,7 @@ class Nothing:
 
     needs_cost = False
 
-    def quality(self, arch: Mapping[str, Any]) -> Part:
+    def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
         return Part(
             {"top1": float(sum(v for k, v in arch.items() if k.startswith("ks"))), "macs_m": float(arch["e.0"])}
         )

@@ -237,8 +237,25 @@ def make_config(
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([_message(e) for e in error.errors(include_url=False)]) from None
+        errors = error.errors(include_url=False)
+        raise ConfigError(
+            [_message(e) for e in errors] + _further_faults(data, {e["loc"][0] for e in errors})
+        ) from None
     return config
+
+
+def _further_faults(data: Mapping[str, Any], bad: set[Any]) -> list[str]:
+    """Return what else is wrong with a configuration whose ``bad`` settings are left at their defaults."""
+    from nassearch.problem import make_problem
+
+    rest = {k: v for k, v in data.items() if k in RunConfig.model_fields and k not in bad}
+    if not {"space", "task", "objectives"} <= set(rest):
+        return []
+    try:
+        make_problem(RunConfig.model_validate(rest))
+    except ConfigError as error:
+        return error.faults
+    return []
 
 
 def import_plugins(plugins: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ GRAMMAR = (
 _METRIC = re.compile(METRIC_PATTERN)
 _OPERATOR = re.compile(r"[<>=!~≤≥]+")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
-_STRICT = 1e-9  # violation of "<" by a value on the limit: more than nothing, less than any other
+STRICT_VIOLATION = 1e-9  # violation of "<" by a value on the limit: more than nothing, less than any other
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class ResolvedConstraint:
             excess = (array - self.limit if self.op[0] == "<" else self.limit - array) / self.scale
         missed = np.maximum(excess, 0.0)
         if self.op in ("<", ">"):
-            missed = np.where(excess == 0, _STRICT, missed)
+            missed = np.where(excess == 0, STRICT_VIOLATION, missed)
         return np.asarray(np.where(np.isnan(array), np.nan, missed), dtype=np.float64)
 
     def satisfied(self, values: ArrayLike) -> NDArray[np.bool_]:

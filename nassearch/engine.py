@@ -8,21 +8,21 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nassearch.config import RunConfig, make_config
 from nassearch.console import Console, make_console
+from nassearch.devices import KnownDevices
 from nassearch.errors import ConfigError, RunFolderError
-from nassearch.evaluation import SupernetEvaluator, SupernetEvaluatorSource
-from nassearch.executors import Executor, ExecutorSettings, make_executor
+from nassearch.executors import Executor
 from nassearch.finish import export_chosen, print_front, review_front, save_predictors, write_front
 from nassearch.goal import Goal
-from nassearch.manifest import command_line, make_manifest, write_atomically, write_json
+from nassearch.manifest import command_line, make_manifest, replace_folder, write_atomically, write_json
 from nassearch.metrics import is_measured
+from nassearch.places import check_place, cost_bounds, quality_bounds, run_executor
 from nassearch.problem import Problem, make_problem
-from nassearch.profile import Bounds, analytic_bounds, bounds_table, check_satisfiable, evaluated_bounds, unsatisfiable
+from nassearch.profile import Bounds, analytic_bounds, bounds_table, check_satisfiable, unsatisfiable
 from nassearch.progress import SearchProgress
 from nassearch.runs import CONFIG_FILE, MANIFEST_FILE, STORE_FILE, SUPERNET_FOLDER, Run
 from nassearch.search import Search, SearchSettings
@@ -69,11 +69,13 @@ def run(
     problem = make_problem(config)
     net = problem.build_supernet()
     problem.check_training(net)
-    bounds = _first_bounds(problem, net, console)
+    check_place(problem)
+    devices = KnownDevices()
+    bounds = _first_bounds(problem, net, devices, console)
     check_satisfiable(problem.constraints, bounds)
 
-    _make_folder(folder, problem, bounds, command or command_line(), overwrite)
-    with _locked(folder):
+    _make_folder(folder, problem, bounds, devices, command or command_line(), overwrite)
+    with locked(folder):
         return _Session(problem, net, folder, console, bounds).run()
 
 
@@ -98,7 +100,7 @@ def resume(
     console = console or make_console()
     folder = Path(folder)
     stopped = Run(folder)
-    with _locked(folder):
+    with locked(folder):
         config = stopped.config.model_copy(update={"out": folder})
         with stopped.open_store() as store:
             trained = store.meta("trained") is not None
@@ -110,16 +112,20 @@ def resume(
                 raise ConfigError(f"--num-evals {num_evals} is not positive; give at least 1")
             config = config.model_copy(update={"num_evals": num_evals})
         if executor:
+            if executor.get("asynchronous", config.executor.asynchronous) != config.executor.asynchronous:
+                raise ConfigError("--async cannot be changed by --resume: the log of a run has one order; leave it out")
             merged = config.executor.model_dump() | dict(executor)
             config = make_config(config.model_dump(mode="json") | {"executor": merged})
-        problem = make_problem(config)
+        problem = make_problem(config, base=stopped.started_in)
         fingerprint = stopped.manifest.get("data_fingerprint")
         if fingerprint != problem.task.fingerprint:
             raise RunFolderError(
                 f"the data of task {config.task!r} have fingerprint {problem.task.fingerprint}, those of the run in "
                 f"{folder} had {fingerprint}; restore the data or start a new run"
             )
-        Store(folder / STORE_FILE, problem.space).close()
+        Store(folder / STORE_FILE, problem.space, read_only=True).close()
+        if not trained:
+            check_place(problem)
         bounds = {m: Bounds(**b) for m, b in stopped.bounds.items()}  # type: ignore[arg-type]
         net = load(folder / SUPERNET_FOLDER) if trained else problem.build_supernet()
         if config.num_evals != stopped.config.num_evals:  # or the next resume would fall back to the old budget
@@ -141,13 +147,14 @@ class _Session:
         with Store(self.folder / STORE_FILE, self.problem.space) as store:
             self._train(store)
             goal = self._goal(store)
-            strategy = self._search(store, goal)
-            review_front(self._executor, store, Run(self.folder), self.console)
+            with run_executor(self.problem, self.net, KnownDevices.of_store(store)) as executor:
+                strategy = self._search(executor, store, goal)
+                review_front(executor, store, Run(self.folder), self.console)
             store.set_meta("diagnostics", strategy.diagnostics())
         finished = Run(self.folder)
-        save_predictors(finished, self.net)
         write_front(finished)
         print_front(finished, self.console)
+        save_predictors(finished, self.net, self.console)
         from nassearch.reports import write_report
 
         write_report(finished)
@@ -192,23 +199,19 @@ class _Session:
         """Resolve the constraints; those on quality only now, with the weights the search will use."""
         wanted = {c.metric for c in self.problem.constraints} - set(self.bounds)
         if wanted:
-            found, _ = evaluated_bounds(
-                SupernetEvaluator(self.net, self.problem.task, self.problem.evaluation_settings()),
-                sorted(wanted),
-                n_sampled=_PROFILE_SAMPLE,
-                seed=self.problem.config.seed,
-                threads=self.problem.config.executor.threads,
-            )
+            found, _ = quality_bounds(self.problem, self.net, sorted(wanted), n_sampled=_PROFILE_SAMPLE)
             self.bounds |= found
             store.set_meta("bounds", {m: b.to_json() for m, b in self.bounds.items()})
             self.console.print(bounds_table(found, "Bounds of constrained metrics"))
             # A few networks prove nothing of quality, and the training is done: the search may find better ones.
             for constraint in self.problem.constraints:
                 if unsatisfiable([constraint], found):
-                    self.console.print(f"[yellow]No network of this table meets {constraint}: the front may stay empty.[/]")
+                    self.console.print(
+                        f"[yellow]No network of this table meets {constraint}: the front may stay empty.[/]"
+                    )
         return Run(self.folder).goal
 
-    def _search(self, store: Store, goal: Goal) -> Strategy:
+    def _search(self, executor: Executor, store: Store, goal: Goal) -> Strategy:
         config = self.problem.config
         strategy = make_strategy(
             config.strategy,
@@ -233,44 +236,17 @@ class _Session:
                 f"[yellow]{config.executor.num_workers} workers, but batches of {config.batch_size}: some will idle. "
                 "The batch size is part of the search; raise --batch-size or use --async.[/]"
             )
-        with (
-            SearchProgress(self.console, goal, config.num_evals) as progress,
-            self._executor("search") as executor,
-        ):
+        with SearchProgress(self.console, goal, config.num_evals) as progress:
             Search(strategy, executor, store, goal, settings, progress).run()
         return strategy
 
-    def _executor(self, split: str) -> Executor:
-        config = self.problem.config.executor
-        settings = ExecutorSettings(
-            config.num_workers,
-            config.threads,
-            config.timeout_s,
-            config.retries,
-            config.address,
-            config.latency_resource,
-            exclusive_latency=not config.asynchronous,
-        )
-        evaluator = SupernetEvaluator(self.net, self.problem.task, self.problem.evaluation_settings(split))
-        source = SupernetEvaluatorSource.of(evaluator, self.problem.config.plugins)
-        return make_executor(config.name, evaluator, source, settings)
 
-
-def _first_bounds(problem: Problem, net: Supernet, console: Console) -> dict[str, Bounds]:
+def _first_bounds(problem: Problem, net: Supernet, devices: KnownDevices, console: Console) -> dict[str, Bounds]:
     """Return the bounds that do not need trained weights: analytic metrics, and measured ones in constraints."""
     bounds = analytic_bounds(problem.space, net, problem.config.seed)
     measured = [c.metric for c in problem.constraints if is_measured(c.metric)]
     if measured:
-        settings = replace(problem.evaluation_settings(), metrics=tuple(dict.fromkeys(measured)))
-        evaluator = SupernetEvaluator(net, problem.task, settings)
-        found, _ = evaluated_bounds(
-            evaluator,
-            settings.metrics,
-            n_sampled=_PROFILE_SAMPLE,
-            seed=problem.config.seed,
-            threads=problem.config.executor.threads,
-        )
-        bounds |= found
+        bounds |= cost_bounds(problem, net, measured, n_sampled=_PROFILE_SAMPLE, devices=devices)[0]
     constrained = {c.metric: bounds[c.metric] for c in problem.constraints if c.metric in bounds}
     if constrained:
         console.print(bounds_table(constrained, "Bounds of constrained metrics"))
@@ -298,7 +274,7 @@ def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
                 f"--out {folder} holds files and is no run folder, so it is not overwritten; choose another folder"
             )
         if is_run:
-            with _locked(folder):
+            with locked(folder):
                 pass
         return
     if is_run:
@@ -309,25 +285,32 @@ def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
         raise ConfigError(f"--out {folder} is not empty and holds no run; choose another folder")
 
 
-def _make_folder(folder: Path, problem: Problem, bounds: dict[str, Bounds], command: str, overwrite: bool) -> None:
+def _make_folder(
+    folder: Path, problem: Problem, bounds: dict[str, Bounds], devices: KnownDevices, command: str, overwrite: bool
+) -> None:
     """Make a run folder with configuration, manifest and an empty store: whole, or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f".{folder.name}.new")
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
+    config = problem.config
+    # Absolute, so that the run can be gone on with from anywhere.
+    weights = {name: path.resolve() for name in ("checkpoint", "supernet") if (path := getattr(config, name))}
     with Store(new / STORE_FILE, problem.space, create=True) as store:
         store.set_meta("bounds", {m: b.to_json() for m, b in bounds.items()})
+        devices.save(store)
         # What the strategy plans with: a resumed run may get a larger budget, its strategy must stay the same.
         store.set_meta("planned_budget", problem.config.num_evals)
     write_json(new / MANIFEST_FILE, make_manifest(problem, command))
-    write_atomically(new / CONFIG_FILE, problem.config.to_yaml())
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    new.rename(folder)
+    write_atomically(new / CONFIG_FILE, config.model_copy(update=weights).to_yaml())
+    if overwrite and target.exists():
+        shutil.rmtree(target)
+    replace_folder(new, target)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder; the lock goes with the process, however that ends."""
     with (folder / ".lock").open("a") as file:
         try:

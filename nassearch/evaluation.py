@@ -21,10 +21,17 @@ _MEASUREMENTS_AT_MOST = 3  # of one latency, while other work disturbs them
 
 @dataclass(frozen=True)
 class Job:
-    """One architecture to evaluate: the proposal's id and the readable form."""
+    """One architecture to evaluate.
+
+    Attributes:
+        id: Id of its proposal.
+        arch: The readable form.
+        split: The split that its quality is read from; None for costs alone.
+    """
 
     id: int
     arch: Mapping[str, Any]
+    split: str | None = "search"
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ class Evaluator(Protocol):
     needs_cost: bool
     """Whether `cost` measures anything; if not it is never called."""
 
-    def quality(self, arch: Mapping[str, Any]) -> Part:
-        """Return quality and analytic metrics; the same for the same architecture, wherever it runs."""
+    def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
+        """Return quality on a split, and analytic metrics; the same for the same architecture, wherever it runs."""
 
     def cost(self, arch: Mapping[str, Any]) -> Part:
         """Return metrics measured on the device; nothing else may run on its cores meanwhile."""
@@ -85,7 +92,6 @@ class EvaluationSettings:
         latency: Settings of the device measurements, by metric name (``latency_ms``, ``latency_ms@pi``).
         batch_size: Images (sequences) a forward pass of the quality evaluation.
         calibration_size: Inputs that recalibrate the normalisation statistics of each subnet.
-        split: The split that quality is read from.
         device: Where quality is evaluated: ``"cpu"``, ``"cuda"``, …, or ``"auto"`` for CUDA where there is some.
             Costs are measured where their setting says.
     """
@@ -94,7 +100,6 @@ class EvaluationSettings:
     latency: Mapping[str, LatencySetting]
     batch_size: int = 256
     calibration_size: int = 256
-    split: str = "search"
     device: str = "auto"
 
 
@@ -119,9 +124,8 @@ class SupernetEvaluator:
         self._calibration = task.calibration_inputs(settings.batch_size, settings.calibration_size)
         self.needs_cost = bool(self._measured)
 
-    def quality(self, arch: Mapping[str, Any]) -> Part:
-        """Return the analytic metrics and those of the task on the settings' split."""
-        split = self.settings.split
+    def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
+        """Return the analytic metrics and those of the task on a split."""
         costs = {m: float(v[0]) for m, v in self.net.analytic(self.net.space.encode([arch])).items()}
         scores = self.score(arch, split)
         measured = dict.fromkeys(costs, "analytic") | dict.fromkeys(scores, f"{split}-split")
@@ -143,7 +147,7 @@ class SupernetEvaluator:
     def cost(self, arch: Mapping[str, Any]) -> Part:
         """Return the metrics measured on the extracted subnet; a disturbed latency is measured again, twice at most."""
         from nassearch.metrics import base_name
-        from predictors import measure_latency, measure_peak_memory
+        from predictors import describe_device, measure_latency, measure_peak_memory
 
         module = self.net.extract(arch).eval().cpu()
         part = Part()
@@ -160,7 +164,7 @@ class SupernetEvaluator:
                 part.device[metric] = latency.to_json() | {"measurements": len(latencies)}
             else:
                 part.values[metric] = measure_peak_memory(module, inputs, setting)
-                part.device[metric] = {"setting": str(setting)}
+                part.device[metric] = {"setting": str(setting), "device": describe_device(setting).to_json()}
             part.measured[metric] = "measured"
         return part
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nassearch.console import Console
+from nassearch.devices import KnownDevices
 from nassearch.evaluation import Job
 from nassearch.executors import Executor
 from nassearch.manifest import write_atomically, write_json
@@ -24,36 +24,44 @@ if TYPE_CHECKING:
     from supernets import Supernet
 
 
-def review_front(make: Callable[[str], Executor], store: Store, run: Run, console: Console) -> None:
+def review_front(executor: Executor, store: Store, run: Run, console: Console) -> None:
     """Measure the costs of each front member again, and score it on the report split.
 
     The search picked its front by the values it saw, lucky ones first; a second measurement and a split it
     never saw tell what a reader may expect.
 
     Args:
-        make: Makes an executor whose evaluations read a split.
+        executor: Evaluates, the one of the search.
         store: Where the second look is logged; members that have theirs are left alone.
         run: The run, searched to its end.
         console: Told about members that could not be evaluated again.
+
+    Raises:
+        EvaluationError: The costs would be measured on another device than before.
     """
     members = {r.id: r for r in run.front if not r.report}
     if not members:
         return
-    with make("report") as executor:
-        executor.submit([Job(r.id, r.arch) for r in members.values()])
-        while executor.in_flight:
-            for outcome in executor.wait():
-                if outcome.status != "ok":
-                    console.print(f"[yellow]second look at #{outcome.id} failed: {outcome.error}[/]")
-                    continue
-                costs = {m: v for m, v in outcome.values.items() if is_measured(m)}
-                report = {m: v for m, v in outcome.values.items() if outcome.measured.get(m) == "report-split"}
-                store.append_final(outcome.id, costs, report, outcome.device)
+    devices = KnownDevices.of_store(store)
+    executor.submit([Job(r.id, r.arch, "report") for r in members.values()])
+    while executor.in_flight:
+        for outcome in executor.wait():
+            if outcome.status != "ok":
+                console.print(f"[yellow]second look at #{outcome.id} failed: {outcome.error}[/]")
+                continue
+            devices.check(outcome.device)
+            costs = {m: v for m, v in outcome.values.items() if is_measured(m)}
+            report = {m: v for m, v in outcome.values.items() if outcome.measured.get(m) == "report-split"}
+            store.append_final(outcome.id, costs, report, outcome.device)
 
 
-def save_predictors(run: Run, net: Supernet) -> None:
-    """Fit a predictor to every evaluated objective that is not analytic, and save it with its quality."""
+def save_predictors(run: Run, net: Supernet, console: Console) -> None:
+    """Fit a predictor to every evaluated objective that is not analytic, and save it with its quality.
+
+    A metric that cannot be fitted costs its predictor and a warning, not the run's report.
+    """
     from predictors import make_predictor
+    from predictors.errors import PredictorsError
 
     done = [r for r in run.records if r.status == "ok"]
     if len(done) < 10:
@@ -66,8 +74,12 @@ def save_predictors(run: Run, net: Supernet) -> None:
         if objective.metric in ANALYTIC:
             continue
         y = np.array([r.values[objective.metric] for r in done])
-        predictor = make_predictor("auto", seed=run.config.seed).fit(X, y)
-        predictor.save(folder / objective.metric)
+        try:
+            predictor = make_predictor("auto", seed=run.config.seed).fit(X, y)
+            predictor.save(folder / objective.metric)
+        except PredictorsError as error:
+            console.print(f"[yellow]no predictor of {objective.metric}: {error}[/]")
+            continue
         summary[objective.metric] = {"predictor": "auto", **predictor.quality.to_json()}
     write_json(folder / "quality.json", summary)
 

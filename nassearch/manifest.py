@@ -37,6 +37,7 @@ def make_manifest(problem: Problem, command: str) -> dict[str, Any]:
     config = problem.config
     return {
         "command": command,
+        "working_directory": str(Path.cwd()),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "hardware": describe_device(LatencySetting.parse("cpu:eager")).to_json(),
@@ -68,6 +69,17 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Move a finished folder to its place, which does not exist or is an empty folder."""
+    if not target.exists():
+        new.rename(target)
+        return
+    # Somebody may stand in the empty folder: fill it, do not replace it.
+    for path in sorted(new.iterdir(), key=lambda p: p.name == "config.yaml"):
+        path.rename(target / path.name)
+    new.rmdir()
 
 
 def write_json(path: Path, data: Any) -> None:

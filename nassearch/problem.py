@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nassearch.config import RunConfig, import_plugins
@@ -43,10 +44,10 @@ class Problem:
         names = [o.metric for o in self.objectives] + [c.metric for c in self.constraints]
         return tuple(dict.fromkeys(names))
 
-    def evaluation_settings(self, split: str = "search") -> EvaluationSettings:
-        """Return how architectures are evaluated on a split."""
+    def evaluation_settings(self) -> EvaluationSettings:
+        """Return how architectures are evaluated."""
         e = self.config.evaluation
-        return EvaluationSettings(self.metrics, self.latency, e.batch_size, e.calibration_size, split, e.device)
+        return EvaluationSettings(self.metrics, self.latency, e.batch_size, e.calibration_size, e.device)
 
     def build_supernet(self) -> Supernet:
         """Build the supernet with its first, published or already trained weights.
@@ -130,8 +131,12 @@ class _Faults(list[str]):
         return None
 
 
-def make_problem(config: RunConfig) -> Problem:
+def make_problem(config: RunConfig, base: Path | None = None) -> Problem:
     """Check a configuration and make its parts.
+
+    Args:
+        config: The configuration.
+        base: The folder in which a run was started, when it is resumed.
 
     Raises:
         ConfigError: With everything that is wrong, at once.
@@ -144,7 +149,7 @@ def make_problem(config: RunConfig) -> Problem:
     latency = faults.catch(lambda: parse_latency(config.latency))
     _check_names(config, faults)
     # Data come last: reading them may take long, and the cheap faults are known by then.
-    task = faults.catch(lambda: _task(config))
+    task = faults.catch(lambda: _task(config, base))
     training = faults.catch(lambda: _training(config, task)) if task else None
     if task is not None and latency is not None:
         named = {s: latency[s] for s in latency}
@@ -199,10 +204,10 @@ def parse_latency(texts: list[str]) -> dict[str, LatencySetting]:
     return settings
 
 
-def _task(config: RunConfig) -> Task:
+def _task(config: RunConfig, base: Path | None) -> Task:
     from nassearch.tasks import make_task
 
-    return make_task(config.task, seed=config.seed)
+    return make_task(config.task, seed=config.seed, base=base)
 
 
 def _training(config: RunConfig, task: Task) -> TrainSettings | None:
@@ -267,8 +272,10 @@ def _strategy(config: RunConfig, space: SearchSpace | None, objectives: list[Obj
 
 def _unmeasurable(metric: str, latency: Mapping[str, LatencySetting], config: RunConfig) -> str | None:
     """Return why a metric cannot be measured on this machine, where it is this machine that measures."""
+    from nassearch.executors import measures_elsewhere
+
     setting = latency.get(metric.partition("@")[2])
-    if not is_measured(metric) or setting is None or config.executor.address:
+    if not is_measured(metric) or setting is None or measures_elsewhere(config.executor.name, config.executor.address):
         return None
     from predictors.backends import make_backend
 

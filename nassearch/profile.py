@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from nassearch.constraints import Constraint
-from nassearch.errors import ConfigError
-from nassearch.evaluation import SupernetEvaluator
-from nassearch.executors.local import threads_set
+from nassearch.devices import KnownDevices
+from nassearch.errors import ConfigError, EvaluationError
+from nassearch.evaluation import Job
+from nassearch.executors import Executor
 from nassearch.metrics import ANALYTIC, is_measured
+from nassearch.store import Outcome
 from search_spaces import SearchSpace
 from supernets import Supernet
 
@@ -46,38 +47,45 @@ def analytic_bounds(space: SearchSpace, net: Supernet, seed: int = 0) -> dict[st
 
 
 def evaluated_bounds(
-    evaluator: SupernetEvaluator, metrics: Iterable[str], *, n_sampled: int, seed: int, threads: int
+    executor: Executor, space: SearchSpace, metrics: Iterable[str], *, n_sampled: int, seed: int, devices: KnownDevices
 ) -> tuple[dict[str, Bounds], float]:
     """Evaluate the smallest, the largest and a few sampled networks.
 
     Args:
-        evaluator: Evaluates; its supernet may be untrained where only costs are wanted.
+        executor: Evaluates; its supernet may be untrained where only costs are wanted.
+        space: The search space.
         metrics: The metrics wanted: measured ones, or the task's.
         n_sampled: Number of sampled networks besides the two ends.
         seed: Decides the sample.
-        threads: Threads of each evaluation.
+        devices: Is told what measured, and refuses another device than before.
 
     Returns:
         Metric -> bounds, and the mean time of one evaluation in seconds.
+
+    Raises:
+        EvaluationError: A network could not be evaluated.
     """
     wanted = list(metrics)
-    space = evaluator.net.space
     sample = space.sample(n_sampled, np.random.default_rng([seed, 2]))
     G = np.concatenate([space.smallest[None], space.largest[None], sample])
-    needs_quality = any(not is_measured(m) for m in wanted)
-    rows, started = [], time.perf_counter()
-    with threads_set(threads):
-        for arch in space.decode(G):
-            values = dict(evaluator.quality(arch).values) if needs_quality else {}
-            if any(is_measured(m) for m in wanted):
-                values |= evaluator.cost(arch).values
-            rows.append(values)
-    seconds = (time.perf_counter() - started) / len(rows)
+    split = "search" if any(not is_measured(m) for m in wanted) else None
+    outcomes: dict[int, Outcome] = {}
+    executor.submit([Job(i, arch, split) for i, arch in enumerate(space.decode(G))])
+    while executor.in_flight:
+        for outcome in executor.wait():
+            if outcome.status != "ok":
+                which = {0: "smallest", 1: "largest"}.get(outcome.id, "sampled")
+                raise EvaluationError(
+                    f"the bounds of {', '.join(wanted)} are not to be had: the {which} network could not be evaluated "
+                    f"({outcome.error}); mend the cause, or leave the constraint out"
+                )
+            devices.check(outcome.device)
+            outcomes[outcome.id] = outcome
     bounds = {}
     for metric in wanted:
-        v = [r[metric] for r in rows]
+        v = [outcomes[i].values[metric] for i in range(len(G))]
         bounds[metric] = Bounds(v[0], v[1], min(v), max(v), len(sample))
-    return bounds, seconds
+    return bounds, float(np.mean([o.wall_s for o in outcomes.values()]))
 
 
 def unsatisfiable(constraints: Sequence[Constraint], bounds: dict[str, Bounds]) -> list[str]:

@@ -290,7 +290,13 @@ class Run:
         from nassearch.tasks import make_task
 
         import_plugins(self.config.plugins)
-        return make_task(self.config.task, seed=self.config.seed)
+        return make_task(self.config.task, seed=self.config.seed, base=self.started_in)
+
+    @property
+    def started_in(self) -> Path | None:
+        """The folder in which the run was started; its relative data paths count from there."""
+        folder = self.manifest.get("working_directory")
+        return Path(folder) if folder else None
 
     def supernet(self) -> Supernet:
         """Load the run's trained supernet."""

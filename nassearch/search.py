@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nassearch.devices import KnownDevices
 from nassearch.errors import EvaluationError
 from nassearch.evaluation import Job
 from nassearch.executors import Executor
@@ -67,7 +68,7 @@ class Search:
         self._proposals: dict[int, Proposal] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._failures = 0
-        self._devices: dict[str, tuple[str, str]] = {}
+        self._devices = KnownDevices.of_store(store)
 
     def run(self) -> None:
         """Search until the budget is used or the space is exhausted.
@@ -125,7 +126,7 @@ class Search:
         self._proposals = self._store.proposals()
         self._outcomes = self._store.outcomes()
         for id_, outcome in self._outcomes.items():
-            self._check_devices(outcome)
+            self._devices.check(outcome.device)
             self._listener(self._proposals[id_], outcome)
         return list(self._proposals.values())
 
@@ -147,7 +148,7 @@ class Search:
 
     def _record(self, outcome: Outcome) -> None:
         outcome = _checked(outcome, self._goal)
-        self._check_devices(outcome)
+        self._devices.check(outcome.device)
         self._store.append(outcome)
         self._outcomes[outcome.id] = outcome
         self._listener(self._proposals[outcome.id], outcome)
@@ -158,30 +159,9 @@ class Search:
                 f"is saved in {self._store.path}; mend the cause, then go on with --resume {self._store.path.parent}"
             )
 
-    def _check_devices(self, outcome: Outcome) -> None:
-        """Refuse to mix figures of different devices, also across a resume on another machine."""
-        for metric, found in device_fingerprints(outcome).items():
-            known = self._devices.setdefault(metric, found)
-            if known[0] != found[0]:
-                raise EvaluationError(
-                    f"{metric} was measured on {known[1]} before and would now be on {found[1]}; figures of different "
-                    "devices never mix. Go on where the run was started, or start a new run here"
-                )
-
     def _tell(self, proposals: list[Proposal]) -> None:
         outcomes = [self._outcomes[p.id] for p in proposals]
         self._strategy.tell(self._store.rows(proposals), self._goal.values(outcomes), self._goal.violations(outcomes))
-
-
-def device_fingerprints(outcome: Outcome) -> dict[str, tuple[str, str]]:
-    """Return for each metric measured on a device: its fingerprint, and what to call it."""
-    found = {}
-    for metric, facts in outcome.device.items():
-        identity = facts.get("device") if isinstance(facts, Mapping) else None
-        if isinstance(identity, Mapping) and "fingerprint" in identity:
-            name = identity.get("gpu") or identity.get("cpu") or "?"
-            found[metric] = (str(identity["fingerprint"]), f"{name} ({identity['fingerprint']})")
-    return found
 
 
 def _by_row(predicted: Mapping[str, NDArray[np.float64]] | None, n: int) -> list[dict[str, float]]:
@@ -198,6 +178,8 @@ def _checked(outcome: Outcome, goal: Goal) -> Outcome:
     """Return the outcome, or a failed one where a metric of the goal is missing or not finite."""
     if outcome.status != "ok":
         return outcome
+    # Plain floats: an evaluator may bring NumPy's or a tensor's own, which the store cannot write.
+    outcome = replace(outcome, values={m: float(v) for m, v in outcome.values.items()})
     bad = [m for m in goal.metrics if not math.isfinite(outcome.values.get(m, math.nan))]
     if not bad:
         return outcome

@@ -7,10 +7,11 @@ again, what was evaluated is told again, and what was in flight is evaluated aga
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +100,7 @@ class Store:
     """
 
     def __init__(self, path: Path, space: SearchSpace, *, create: bool = False, read_only: bool = False) -> None:
-        self.path, self.space = path, space
+        self.path, self.space, self._read_only = path, space, read_only
         if create and path.exists():
             raise RunFolderError(f"{path} exists already; resume that run or choose another folder")
         if not create and not path.is_file():
@@ -114,9 +115,11 @@ class Store:
     def _connect(self, create: bool, read_only: bool) -> None:
         if not create:
             _check_header(self.path)
-        mode = "ro" if read_only else ("rwc" if create else "rw")
-        uri = self.path.absolute().as_uri() + f"?mode={mode}"
-        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
+        if read_only:
+            self._db = _open_to_read(self.path)
+        else:
+            uri = self.path.absolute().as_uri() + f"?mode={'rwc' if create else 'rw'}"
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
         if not read_only:
             # FULL: an append has reached the disk (fsync) before it returns, power cuts included.
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -158,7 +161,13 @@ class Store:
         self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file; the store cannot be used afterwards."""
+        """Close the file; the store cannot be used afterwards.
+
+        The last writer folds the write-ahead log in, so that a finished run is one file that can be read anywhere.
+        """
+        if not self._read_only:
+            with suppress(sqlite3.OperationalError):  # somebody reads at this moment: the log stays, nothing is lost
+                self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
 
     def __enter__(self) -> Store:
@@ -293,6 +302,14 @@ def _check_header(path: Path) -> None:
         raise RunFolderError(f"{path} is {what}, so no store of nassearch; give the folder of a run")
 
 
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a store without writing, also in a folder that may not be written to."""
+    uri = path.absolute().as_uri() + "?mode=ro"
+    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
+        uri += "&immutable=1"  # else SQLite wants to make files beside it
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
+
+
 def stored_space(path: Path) -> SearchSpace:
     """Return the space that a store was made for.
 
@@ -303,7 +320,7 @@ def stored_space(path: Path) -> SearchSpace:
         raise RunFolderError(f"{path} does not exist; a run folder has this file, give the folder of a run")
     _check_header(path)
     try:
-        db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+        db = _open_to_read(path)
         try:
             row = db.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
         finally:

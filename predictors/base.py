@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from predictors.checks import checked_features, checked_targets
+from predictors.conformal import check_coverage, conformal_quantile, conformal_scores
 from predictors.model_errors import InvalidData, InvalidOption, NotFitted, PredictorFileError
-from predictors.quality import Quality, assign_folds, measure_quality
+from predictors.quality import LearningPoint, Quality, assign_folds, measure_learning, measure_quality
 from predictors.serialization import Record, write_record
+from predictors.targets import LogTargets, check_target
 from predictors.threads import one_numpy_thread, one_thread
+from predictors.transfer import Transfer, choose_transfer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Beyond this, squares and sums of squares overflow float64.
-_LARGEST_VALUE = 1e100
 # Rows predicted at a time: what a model makes of a chunk stays in the cache.
 _CHUNK = 2048
 # Targets that differ by less than rounding are constant.
@@ -31,7 +34,8 @@ class Predictor(ABC):
     Fitting is a function of the seed, the options and the data; the global random state is neither read nor
     changed. Subclasses implement `_fit`, `_predict`, `_store` and `_restore`, pass all their options to
     ``super().__init__``, and never see bad data: constant targets, non-finite values and wrong shapes are
-    dealt with here.
+    dealt with here. So are logarithms: a subclass that passes on an option ``target`` ("raw", "log" or "auto", which
+    cross-validates) is fitted to the logarithm of the target where that is asked for or better.
 
     Args:
         seed: Seed of folds and of whatever the subclass draws.
@@ -54,10 +58,18 @@ class Predictor(ABC):
             raise InvalidOption(f"{self.name}: seed must be an integer >= 0, got {seed!r}")
         self.seed = int(seed)
         self.options = options
+        self._target = check_target(self.name, options.get("target", "raw"))
         self._X: Floats | None = None
         self._y: Floats | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._constant: float | None = None
+        self._log: LogTargets | None = None
+        self._transfer: Transfer | None = None
+        self._prior: Predictor | None = None
         self._quality: Quality | None = None
+        self._curve: tuple[LearningPoint, ...] | None = None
         self._out_of_fold: tuple[Floats, Floats] | None = None
         self._fold_cache: Ints | None = None
 
@@ -70,7 +82,10 @@ class Predictor(ABC):
 
     @abstractmethod
     def _fit(self, X: Floats, y: Floats) -> None:
-        """Fit on finite ``X`` ``[n, f]`` and ``y`` ``[n]`` with at least two different targets."""
+        """Fit on finite ``X`` ``[n, f]`` and ``y`` ``[n]`` with at least two different targets.
+
+        A subclass that cross-validates while it fits sets ``_out_of_fold``, in the unit of ``y``.
+        """
 
     @abstractmethod
     def _predict(self, X: Floats) -> tuple[Floats, Floats]:
@@ -86,36 +101,81 @@ class Predictor(ABC):
 
     # -- use -----------------------------------------------------------------------------------------
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, *, prior: Predictor | None = None) -> Self:
         """Fit on all of the data, forgetting what was seen before.
 
         Args:
             X: Features, finite floats ``[n, f]`` with n >= 2.
             y: Targets in the metric's own unit, finite floats ``[n]``.
+            prior: A fitted predictor of the same features and a related metric, another device's latency say. A line
+                through its predictions, or that line and a model of what it leaves, is used where cross-validation
+                finds it better than a fit without (`transfer` tells); the prior is saved with this predictor.
 
         Raises:
-            InvalidData: Wrong shapes, NaN or infinite values, fewer than two rows.
+            InvalidData: Wrong shapes, NaN or infinite values, fewer than two rows, a prior that is not fitted or of
+                other features, or targets that have no logarithm where ``target="log"``.
         """
-        features, targets = _checked_features(self.name, X), _checked_targets(self.name, y)
+        features, targets = checked_features(self.name, X), checked_targets(self.name, y)
         if len(features) != len(targets):
             raise InvalidData(
                 f"{self.name}: X has {len(features)} rows and y has {len(targets)}; give one target a row"
             )
         if len(targets) < 2:
             raise InvalidData(f"{self.name}: at least 2 rows are needed to fit, got {len(targets)}")
+        if prior is not None:
+            self._check_prior(prior, features.shape[1])
         with one_thread():
-            self._fit_any(features, targets)
+            self._fit_any(features, targets, prior)
         return self
 
-    def _fit_any(self, X: Floats, y: Floats) -> None:
+    def _check_prior(self, prior: object, n_features: int) -> None:
+        if not isinstance(prior, Predictor):
+            raise InvalidData(f"{self.name}: prior must be a fitted predictor, got a {type(prior).__name__}")
+        if prior.n_features is None:
+            raise InvalidData(f"{self.name}: the prior, a {prior.name!r}, is not fitted; call its fit(X, y) first")
+        if prior is self:
+            raise InvalidData(f"{self.name}: a predictor cannot be its own prior; make a new one to fit")
+        if prior.n_features != n_features:
+            raise InvalidData(
+                f"{self.name}: the prior was fitted on {prior.n_features} features, X has {n_features}; are they of "
+                "the same search space?"
+            )
+
+    def _fit_any(self, X: Floats, y: Floats, prior: Predictor | None = None) -> None:
         """As `fit`, on checked data that may be a single row."""
-        self._X, self._y = X.copy(), y.copy()
-        self._quality = self._out_of_fold = self._fold_cache = None
+        self._forget()
+        self._X, self._y, self._prior = X.copy(), y.copy(), prior
         span = np.ptp(y)
-        constant = bool(span <= _RELATIVE_SPAN * np.abs(y).max())
-        self._constant = float(np.median(y)) if constant else None
-        if not constant:
-            self._fit(self._X, self._y)
+        if span <= _RELATIVE_SPAN * np.abs(y).max():
+            self._constant = float(np.median(y))
+            return
+        if prior is not None:
+            self._transfer, out_of_fold = choose_transfer(self._X, self._y, self._folds, prior, self._fresh)
+            if self._transfer is not None:
+                self._out_of_fold = out_of_fold
+                return
+        self._fit_chosen_target(self._X, self._y)
+
+    def _fit_chosen_target(self, X: Floats, y: Floats) -> None:
+        if self._target == "log" or (self._target == "auto" and y.min() > 0 and self._prefers_log(X, y)):
+            self._log = LogTargets.fit(self.name, y)
+        self._fit(X, y if self._log is None else np.log(y))
+        if self._log is not None and self._out_of_fold is not None:
+            self._out_of_fold = self._log.back(*self._out_of_fold)
+
+    def _prefers_log(self, X: Floats, y: Floats) -> bool:
+        """Return whether held-out errors are smaller for a fit to the logarithm; both are in the unit of ``y``."""
+        errors = []
+        for target in ("raw", "log"):
+            model = self._fresh(target)
+            model._fit_any(X, y)
+            errors.append(float(np.mean(np.abs(model._cross_predict()[0] - y))))
+        return errors[1] < errors[0]
+
+    def _fresh(self, target: str | None = None) -> Self:
+        """Return an unfitted predictor of the same options, but for its target where one is given."""
+        options = self.options if target is None or "target" not in self.options else {**self.options, "target": target}
+        return type(self)(seed=self.seed, **options)
 
     def predict(self, X: ArrayLike) -> tuple[Floats, Floats]:
         """Predict mean and standard deviation.
@@ -133,7 +193,7 @@ class Predictor(ABC):
             NotFitted: `fit` has not been called.
             InvalidData: Another number of features than at `fit`, NaN or infinite values.
         """
-        features = _checked_features(self.name, X)
+        features = checked_features(self.name, X)
         fitted, _ = self._data("predict")
         if features.shape[1] != fitted.shape[1]:
             raise InvalidData(
@@ -149,8 +209,52 @@ class Predictor(ABC):
         mean, std = np.empty(len(X)), np.empty(len(X))
         for start in range(0, len(X), _CHUNK):
             part = slice(start, start + _CHUNK)
-            mean[part], std[part] = self._predict(X[part])
+            mean[part], std[part] = self._predict_chunk(X[part])
         return mean, std
+
+    def _predict_chunk(self, X: Floats) -> tuple[Floats, Floats]:
+        if self._transfer is not None:
+            return self._transfer.predict(X)
+        mean, std = self._predict(X)
+        return (mean, std) if self._log is None else self._log.back(mean, std)
+
+    def interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Floats, Floats]:
+        """Predict intervals that cover a new row of the same distribution with the given probability.
+
+        Normalised conformal prediction (Lei et al., JASA 2018) with the held-out rows of cross-validation
+        (cross-conformal, Vovk, 2015): the width is the predicted standard deviation times a quantile of the
+        held-out errors, each over its own. More coverage never gives a narrower interval. See `conformal_quantile`
+        for coverages beyond what the number of rows can show.
+
+        Args:
+            X: Features, finite floats ``[n, f]``; n may be 0.
+            coverage: Share of new rows to cover, between 0 and 1.
+
+        Returns:
+            Lower and upper ends, float64 ``[n]`` each, in the unit of the targets.
+
+        Raises:
+            NotFitted: `fit` has not been called.
+            InvalidData: As for `predict`.
+            InvalidOption: A coverage that is not between 0 and 1.
+        """
+        share = check_coverage(self.name, coverage)
+        mean, std = self.predict(X)
+        _, y = self._data("give intervals")
+        if self._constant is not None:
+            return mean, mean.copy()
+        margin = conformal_quantile(conformal_scores(y, *self._cross_predict()), share) * std
+        return mean - margin, mean + margin
+
+    @property
+    def n_features(self) -> int | None:
+        """Number of features it was fitted on; None before `fit`."""
+        return None if self._X is None else self._X.shape[1]
+
+    @property
+    def transfer(self) -> Literal["none", "line", "residual"]:
+        """What `fit` made of its prior: nothing, a line through its predictions, or that and a model of the rest."""
+        return "none" if self._transfer is None else self._transfer.kind
 
     @property
     def quality(self) -> Quality:
@@ -162,8 +266,21 @@ class Predictor(ABC):
         if self._quality is None:
             _, y = self._data("measure the quality")
             mean, std = self._cross_predict()
-            self._quality = measure_quality(y, mean, std, self._folds)
+            self._quality = replace(measure_quality(y, mean, std, self._folds), curve_source=self._learning_curve)
         return self._quality
+
+    def _learning_curve(self) -> tuple[LearningPoint, ...]:
+        if self._curve is None:
+            X, y = self._data("measure a learning curve")
+
+            def predict(seen: Ints, held: Ints) -> Floats:
+                model = self._fresh()
+                model._fit_any(X[seen], y[seen], self._prior)
+                return model._predict_any(X[held])[0]
+
+            with one_thread():
+                self._curve = measure_learning(y, self._cross_predict()[0], self._folds, self.seed, predict)
+        return self._curve
 
     # -- cross-validation ----------------------------------------------------------------------------
 
@@ -186,7 +303,8 @@ class Predictor(ABC):
             with one_thread():
                 for fold in np.unique(self._folds):
                     held = self._folds == fold
-                    model = type(self)(seed=self.seed, **self.options)
+                    # What was chosen on all rows: an inner choice in each fold would cost as much again.
+                    model = self._fresh("raw" if self._log is None else "log")
                     model._fit_any(X[~held], y[~held])
                     mean[held], std[held] = model._predict_any(X[held])
             self._out_of_fold = (mean, std)
@@ -219,13 +337,19 @@ class Predictor(ABC):
                 "seed": self.seed,
                 "options": self.options,
                 "constant": self._constant,
+                "log": None if self._log is None else [self._log.low, self._log.high],
                 "quality": self._quality.to_json() if self._quality is not None else None,
+                "learning_curve": [p.to_json() for p in self._curve] if self._curve is not None else None,
             },
             arrays={"base.X": X, "base.y": y},
         )
         if self._out_of_fold is not None:
             record.arrays["base.out_of_fold"] = np.stack(self._out_of_fold)
-        if self._constant is None:
+        if self._prior is not None:
+            record.children["prior"] = self._prior.to_record()
+        if self._transfer is not None:
+            self._transfer.store(record)
+        elif self._constant is None:
             self._store(record)
         return record
 
@@ -243,49 +367,24 @@ class Predictor(ABC):
             raise PredictorFileError(f"{cls.name}: training data of shapes {X.shape} and {y.shape}")
         predictor._X, predictor._y = X, y
         predictor._constant = values["constant"]
+        if values.get("log") is not None:
+            predictor._log = LogTargets(*values["log"])
         if values["quality"] is not None:
-            predictor._quality = Quality.from_json(values["quality"])
+            predictor._quality = replace(Quality.from_json(values["quality"]), curve_source=predictor._learning_curve)
+        if values.get("learning_curve") is not None:
+            predictor._curve = tuple(LearningPoint.from_json(p) for p in values["learning_curve"])
         if "base.out_of_fold" in arrays:
             predictor._out_of_fold = (arrays["base.out_of_fold"][0], arrays["base.out_of_fold"][1])
-        if predictor._constant is None:
+        if "prior" in record.children:
+            predictor._prior = _from_any_record(record.children["prior"])
+        if predictor._prior is not None and "transfer" in values:
+            predictor._transfer = Transfer.restore(record, predictor._prior, cls)
+        elif predictor._constant is None:
             predictor._restore(record)
         return predictor
 
 
-def _checked_features(name: str, X: ArrayLike) -> Floats:
-    features = _as_floats(name, "X", X)
-    if features.ndim != 2 or not features.shape[1]:
-        raise InvalidData(f"{name}: X must be floats [n, f] with f >= 1, got shape {list(features.shape)}")
-    _check_finite(name, "X", features)
-    return features
+def _from_any_record(record: Record) -> Predictor:
+    from predictors.registry import predictor_class
 
-
-def _checked_targets(name: str, y: ArrayLike) -> Floats:
-    targets = _as_floats(name, "y", y)
-    if targets.ndim != 1:
-        raise InvalidData(f"{name}: y must be floats [n], got shape {list(targets.shape)}")
-    _check_finite(name, "y", targets)
-    return targets
-
-
-def _as_floats(name: str, what: str, values: ArrayLike) -> Floats:
-    try:
-        array = np.asarray(values)
-        if np.iscomplexobj(array):
-            raise TypeError("complex numbers")
-        return np.ascontiguousarray(array, dtype=np.float64) if array.ndim else array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidData(f"{name}: {what} must be an array of numbers: {error}") from error
-
-
-def _check_finite(name: str, what: str, values: Floats) -> None:
-    # One pass over the data in the usual case: a NaN or infinity anywhere makes the comparison fail.
-    if not values.size or (values.max() <= _LARGEST_VALUE and values.min() >= -_LARGEST_VALUE):
-        return
-    bad = ~(np.abs(values) <= _LARGEST_VALUE)
-    row = tuple(int(i) for i in np.argwhere(bad)[0])
-    where = f"row {row[0]}, column {row[1]}" if values.ndim == 2 else f"row {row[0]}"
-    raise InvalidData(
-        f"{name}: {what} has {int(bad.sum())} values that are NaN, infinite or beyond ±{_LARGEST_VALUE:g}, the "
-        f"first in {where} ({values[row]}); leave failed evaluations out"
-    )
+    return predictor_class(record.values["name"]).from_record(record)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from predictors.base import Floats, Predictor
-from predictors.model_errors import InvalidData, NotFitted, PredictorFileError
+from predictors.model_errors import InvalidData, InvalidOption, NotFitted, PredictorFileError
 from predictors.quality import Quality
 from predictors.registry import load_predictor
 
@@ -46,6 +46,11 @@ def synthetic_problem(n: int, seed: int, *, noise: float = 0.05) -> tuple[Floats
     slopes = np.linspace(0.2, 1.4, _BINARY_FEATURES) * np.where(np.arange(_BINARY_FEATURES) % 3 == 0, -1.0, 1.0)
     clean = 70.0 + binary @ slopes + 2.0 * real[:, 0] + 2.0 * real[:, 0] * binary[:, -1]
     return np.hstack([binary, real]), clean + noise * clean.std() * rng.normal(size=n)
+
+
+def held_out_error(predictor: Predictor, X: Floats, y: Floats) -> float:
+    """Return the root mean squared error of predictions of ``X``."""
+    return float(np.sqrt(np.mean((predictor.predict(X)[0] - y) ** 2)))
 
 
 class PredictorConformance:
@@ -108,6 +113,103 @@ class PredictorConformance:
             np.testing.assert_allclose(scaled_mean, factor * mean, rtol=1e-3)
             np.testing.assert_allclose(scaled_std, factor * std, rtol=0.1)
 
+    def test_learning_curve(self) -> None:
+        """Held-out quality rises with the rows trained on; its end is the quality itself; it is computed once."""
+        X, y = synthetic_problem(50, seed=0)
+        predictor = self.make().fit(X, y)
+        curve = predictor.quality.learning_curve
+        assert [p.n for p in curve] == [10, 20, 30, 45]
+        assert curve[-1].kendall_tau == predictor.quality.kendall_tau
+        assert curve[-1].mape == predictor.quality.mape
+        assert curve[-1].kendall_tau > curve[0].kendall_tau
+        assert predictor.quality.learning_curve is curve
+
+    # -- intervals -----------------------------------------------------------------------------------
+
+    def test_intervals_cover_what_they_state(self) -> None:
+        """Mean coverage over training sets lies within three points of what was asked for."""
+        covered: dict[float, list[float]] = {0.5: [], 0.9: []}
+        for seed in range(3):
+            X, y = synthetic_problem(300, seed=10 + seed)
+            unseen, truth = synthetic_problem(1000, seed=20 + seed)
+            predictor = self.make(seed=seed).fit(X, y)
+            for coverage, shares in covered.items():
+                low, high = predictor.interval(unseen, coverage)
+                shares.append(float(np.mean((low <= truth) & (truth <= high))))
+        assert 0.87 <= np.mean(covered[0.9]) <= 0.93
+        assert 0.44 <= np.mean(covered[0.5]) <= 0.56
+
+    def test_intervals_widen_with_coverage(self) -> None:
+        """From few to many rows, and beyond what the rows can show, without becoming infinite."""
+        X, y = synthetic_problem(40, seed=0)
+        for n in (2, 3, 8, 40):
+            predictor = self.make().fit(X[:n], y[:n])
+            mean, _ = predictor.predict(X)
+            widths = []
+            for coverage in (0.1, 0.5, 0.9, 0.99, 0.9999):
+                low, high = predictor.interval(X, coverage)
+                assert low.shape == high.shape == (40,)
+                np.testing.assert_allclose(0.5 * (low + high), mean, rtol=1e-9, atol=1e-9)
+                widths.append(high - low)
+            assert np.isfinite(widths).all()
+            assert (np.diff(widths, axis=0) >= -1e-9).all()
+
+    def test_bad_coverages_are_refused(self) -> None:
+        """Percentages and the ends of the range raise `InvalidOption`."""
+        X, y = synthetic_problem(10, seed=0)
+        predictor = self.make().fit(X, y)
+        for bad in (0.0, 1.0, 90, -0.1, float("nan"), "0.9", True):
+            with pytest.raises(InvalidOption, match="between 0 and 1"):
+                predictor.interval(X, bad)  # type: ignore[arg-type]
+        _raises(NotFitted, "before fit", lambda p: p.interval(X), self.make())
+
+    # -- transfer ------------------------------------------------------------------------------------
+
+    def test_a_related_prior_beats_scratch(self, tmp_path: Path) -> None:
+        """A device that is a power of another one plus a difference of its own: 20 rows suffice; files keep it."""
+        X, y = synthetic_problem(150, seed=0)
+        unseen, truth = synthetic_problem(300, seed=1)
+        prior = self.make().fit(X, y)
+        ratios = []
+        for seed in range(2):
+            few, target = synthetic_problem(20, seed=40 + seed)
+            with_prior = self.make().fit(few, _other_device(few, target), prior=prior)
+            scratch = self.make().fit(few, _other_device(few, target))
+            other = _other_device(unseen, truth)
+            ratios.append(held_out_error(with_prior, unseen, other) / held_out_error(scratch, unseen, other))
+        assert scratch.transfer == "none"
+        assert with_prior.transfer in ("line", "residual")
+        assert np.mean(ratios) < 0.75
+        with_prior.save(tmp_path / "p")
+        loaded = load_predictor(tmp_path / "p")
+        assert loaded.transfer == with_prior.transfer
+        for coverage in (0.5, 0.9):
+            for a, b in zip(with_prior.interval(unseen, coverage), loaded.interval(unseen, coverage), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+    def test_an_unrelated_prior_does_little_harm(self) -> None:
+        """A prior that learnt noise: cross-validation leaves it aside, or next to."""
+        X, y = synthetic_problem(100, seed=0)
+        unseen, truth = synthetic_problem(300, seed=1)
+        prior = self.make().fit(X, np.random.default_rng(0).permutation(y))
+        ratios = []
+        for seed in range(2):
+            few, target = synthetic_problem(30, seed=50 + seed)
+            with_prior = self.make().fit(few, target, prior=prior)
+            scratch = self.make().fit(few, target)
+            ratios.append(held_out_error(with_prior, unseen, truth) / held_out_error(scratch, unseen, truth))
+        assert np.mean(ratios) < 1.15
+
+    def test_bad_priors_are_refused(self) -> None:
+        """Not a predictor, not fitted, of other features, the predictor itself."""
+        X, y = synthetic_problem(10, seed=0)
+        narrow = self.make().fit(X[:, :5], y)
+        fitted = self.make().fit(X, y)
+        _raises(InvalidData, "not fitted", lambda p: p.fit(X, y, prior=self.make()), self.make())
+        _raises(InvalidData, "5 features", lambda p: p.fit(X, y, prior=narrow), self.make())
+        _raises(InvalidData, "its own prior", lambda p: p.fit(X, y, prior=p), fitted)
+        _raises(InvalidData, "got a str", lambda p: p.fit(X, y, prior="gp"), self.make())  # type: ignore[arg-type]
+
     # -- determinism ---------------------------------------------------------------------------------
 
     def test_deterministic_given_seed_and_data(self) -> None:
@@ -166,7 +268,7 @@ class PredictorConformance:
             predictor = self.make().fit(X[:n], y[:n])
             self._check_sane(predictor, X, y)
             assert predictor.quality.n == n
-            assert predictor.quality.folds == (n if n <= 10 else 5)
+            assert predictor.quality.folds == min(n, 10)
             assert 0.0 <= predictor.quality.coverage <= 1.0
 
     def test_duplicate_rows(self) -> None:
@@ -256,6 +358,8 @@ class PredictorConformance:
             for a, b in zip(predictor.predict(unseen), loaded.predict(unseen), strict=True):
                 np.testing.assert_array_equal(a, b)
             assert loaded.quality == quality
+            for a, b in zip(predictor.interval(unseen, 0.8), loaded.interval(unseen, 0.8), strict=True):
+                np.testing.assert_array_equal(a, b)
         assert not list(tmp_path.rglob("*.pkl"))
 
     def test_awkward_fits_survive_files(self, tmp_path: Path) -> None:
@@ -278,6 +382,11 @@ class PredictorConformance:
         arrays = tmp_path / "p" / "arrays.npz"
         arrays.write_bytes(arrays.read_bytes()[:100])
         _raises(PredictorFileError, "damaged", lambda _: load_predictor(tmp_path / "p"), self.make())
+
+
+def _other_device(X: Floats, y: Floats) -> Floats:
+    """Return targets of a related task: a power of the first and an effect of one feature."""
+    return np.asarray((y / 50.0) ** 3 + 0.1 * X[:, 3], dtype=np.float64)
 
 
 def _raises(error: type[Exception], fragment: str, action: Callable[[Predictor], object], predictor: Predictor) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,37 @@ INTERVAL = 0.90
 Z_INTERVAL = 1.6448536269514722
 
 _LEAVE_ONE_OUT_AT_MOST = 10
+# Models of a tenth fewer rows are nearer to the one that is used; of many rows, a fifth fewer are near enough.
+_TEN_FOLDS_AT_MOST = 120
 _SCALE_BOUNDS = (0.25, 4.0)
+
+
+_SHARES = (0.25, 0.5, 0.75)
+"""Of the training rows, in a learning curve; the last point has all of them."""
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """Held-out quality after training on some of the rows.
+
+    Attributes:
+        n: Number of training rows, the mean over folds, rounded.
+        kendall_tau: Kendall's tau-b between predicted and true values; NaN where undefined.
+        mape: Mean absolute percentage error, in percent.
+    """
+
+    n: int
+    kendall_tau: float
+    mape: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields with None for NaN."""
+        return _json_fields(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> LearningPoint:
+        """Rebuild from `to_json`."""
+        return cls(**_from_json_fields(values))
 
 
 @dataclass(frozen=True)
@@ -33,6 +63,7 @@ class Quality:
         n: Number of rows that were predicted out of fold.
         coverage: Share of true values within ``mean ± Z_INTERVAL * std``, 0-1; `INTERVAL` is nominal.
         folds: Number of folds; equal to the number of distinct rows for leave-one-out.
+        curve_source: Computes `learning_curve`; not part of the JSON form or of comparisons.
     """
 
     kendall_tau: float
@@ -42,6 +73,12 @@ class Quality:
     n: int
     coverage: float
     folds: int
+    curve_source: Callable[[], tuple[LearningPoint, ...]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def learning_curve(self) -> tuple[LearningPoint, ...]:
+        """Held-out quality against the number of training rows; refits on first use, empty without a predictor."""
+        return () if self.curve_source is None else self.curve_source()
 
     @property
     def ranks_better_than_chance(self) -> bool:
@@ -55,13 +92,21 @@ class Quality:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields with None for NaN, which JSON does not have."""
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+        return _json_fields(self)
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Quality:
+    def from_json(cls, values: Mapping[str, Any]) -> Quality:
         """Rebuild from `to_json`."""
-        known: dict[str, Any] = {k: math.nan if v is None else v for k, v in fields.items()}
-        return cls(**known)
+        return cls(**_from_json_fields(values))
+
+
+def _json_fields(record: Quality | LearningPoint) -> dict[str, Any]:
+    values = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "curve_source"}
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+
+def _from_json_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: math.nan if v is None else v for k, v in values.items()}
 
 
 def measure_quality(y: Floats, mean: Floats, std: Floats, folds: Ints) -> Quality:
@@ -73,15 +118,13 @@ def measure_quality(y: Floats, mean: Floats, std: Floats, folds: Ints) -> Qualit
         std: Predicted standard deviations, float64 ``[n]``.
         folds: Fold of each row, int64 ``[n]``.
     """
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import spearmanr
 
     error = np.abs(y - mean)
-    ranked = len(y) > 1 and np.ptp(y) > 0 and np.ptp(mean) > 0
-    nonzero = y != 0
     return Quality(
-        kendall_tau=float(kendalltau(mean, y).statistic) if ranked else math.nan,
-        spearman=float(spearmanr(mean, y).statistic) if ranked else math.nan,
-        mape=float(100 * np.mean(error[nonzero] / np.abs(y[nonzero]))) if nonzero.any() else math.nan,
+        kendall_tau=_tau(y, mean),
+        spearman=float(spearmanr(mean, y).statistic) if _ranked(y, mean) else math.nan,
+        mape=_mape(y, mean),
         rmse=float(np.sqrt(np.mean(error**2))),
         n=len(y),
         coverage=float(np.mean(error <= Z_INTERVAL * std)),
@@ -89,15 +132,61 @@ def measure_quality(y: Floats, mean: Floats, std: Floats, folds: Ints) -> Qualit
     )
 
 
-def assign_folds(X: Floats, seed: int, k: int = 5) -> Ints:
-    """Assign rows to folds of equal size; leave-one-out for at most ten distinct rows.
+def measure_learning(
+    y: Floats, full: Floats, folds: Ints, seed: int, predict: Callable[[Ints, Ints], Floats]
+) -> tuple[LearningPoint, ...]:
+    """Score predictions of each fold after training on growing shares of the others, nested in one another.
+
+    Ten folds are taken in pairs but for the last point, which halves the fits.
+
+    Args:
+        y: True values, float64 ``[n]``.
+        full: Out-of-fold predictions after training on all rows of the other folds, float64 ``[n]``.
+        folds: Fold of each row, int64 ``[n]``.
+        seed: Seed of the order in which training rows are added.
+        predict: Fits to the rows with the indices that come first and predicts those that come second.
+    """
+    orders = []
+    held_together = folds % 5 if folds.max() >= 5 else folds
+    for fold in np.unique(held_together):
+        rest, held = np.flatnonzero(held_together != fold), np.flatnonzero(held_together == fold)
+        orders.append((np.random.default_rng([seed, int(fold)]).permutation(rest), held))
+    points = []
+    for share in _SHARES:
+        sizes = [round(share * len(rest)) for rest, _ in orders]
+        if min(sizes) < 2:
+            continue
+        mean = np.empty(len(y))
+        for (rest, held), size in zip(orders, sizes, strict=True):
+            mean[held] = predict(np.sort(rest[:size]), held)
+        points.append(LearningPoint(round(float(np.mean(sizes))), _tau(y, mean), _mape(y, mean)))
+    all_rows = round(float(np.mean([np.count_nonzero(folds != f) for f in np.unique(folds)])))
+    return (*points, LearningPoint(all_rows, _tau(y, full), _mape(y, full)))
+
+
+def _ranked(y: Floats, mean: Floats) -> bool:
+    return bool(len(y) > 1 and np.ptp(y) > 0 and np.ptp(mean) > 0)
+
+
+def _tau(y: Floats, mean: Floats) -> float:
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(mean, y).statistic) if _ranked(y, mean) else math.nan
+
+
+def _mape(y: Floats, mean: Floats) -> float:
+    nonzero = y != 0
+    return float(100 * np.mean(np.abs(y - mean)[nonzero] / np.abs(y[nonzero]))) if nonzero.any() else math.nan
+
+
+def assign_folds(X: Floats, seed: int) -> Ints:
+    """Assign rows to folds of equal size: one a row up to 10 distinct rows, 10 up to 120, 5 beyond.
 
     Equal rows share a fold: a row whose copy was trained on would be "predicted" from memory.
 
     Args:
         X: Features, float64 ``[n, f]``.
         seed: Seed of the permutation.
-        k: Number of folds.
 
     Returns:
         Fold of each row, int64 ``[n]``, values 0..folds-1, each occurring at least once.
@@ -107,7 +196,7 @@ def assign_folds(X: Floats, seed: int, k: int = 5) -> Ints:
     n_groups = int(group.max()) + 1
     if n_groups == 1:  # nothing but copies of one row: folds of copies are all there is
         group, n_groups = np.arange(len(X)), len(X)
-    folds = n_groups if n_groups <= _LEAVE_ONE_OUT_AT_MOST else k
+    folds = n_groups if n_groups <= _LEAVE_ONE_OUT_AT_MOST else 10 if n_groups <= _TEN_FOLDS_AT_MOST else 5
     fold_of_group = np.empty(n_groups, dtype=np.int64)
     fold_of_group[np.random.default_rng(seed).permutation(n_groups)] = np.arange(n_groups) % folds
     return fold_of_group[group]

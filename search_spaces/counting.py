@@ -76,14 +76,15 @@ def _multiply(space: SearchSpace, factors: list[Factor]) -> Factor:
     return scope, table
 
 
-def count_distinct(space: SearchSpace) -> int:
-    """Return the exact number of canonical feasible rows, by variable elimination.
+def _eliminate(space: SearchSpace) -> tuple[int, list[tuple[int, Factor]]]:
+    """Return the number of canonical feasible rows, and each gene's joint table in the order of elimination.
 
     The number is a sum over all rows of a product of small tables; summing the genes out one by one,
     cheapest first, keeps every table as small as the dependencies allow (Dechter, Bucket Elimination, 1999).
     """
     factors = _factors(space)
     remaining = set(range(len(space.genes)))
+    steps: list[tuple[int, Factor]] = []
     while remaining:
         costs = {}
         for gene in sorted(remaining):
@@ -94,8 +95,36 @@ def count_distinct(space: SearchSpace) -> int:
         factors = [f for f in factors if gene not in f[0]]
         axis = scope.index(gene)
         factors.append((tuple(c for c in scope if c != gene), np.asarray(table.sum(axis=axis), dtype=object)))
+        steps.append((gene, (scope, table)))
         remaining.remove(gene)
-    return int(prod(int(counts.item()) for _, counts in factors))
+    return int(prod(int(counts.item()) for _, counts in factors)), steps
+
+
+def count_distinct(space: SearchSpace) -> int:
+    """Return the exact number of canonical feasible rows."""
+    return _eliminate(space)[0]
+
+
+def draw_networks(space: SearchSpace, n: int, rng: np.random.Generator) -> Rows:
+    """Return ``n`` rows, each uniform over the canonical feasible rows, not necessarily distinct.
+
+    Genes are drawn in the reverse order of elimination, each given those already drawn, in proportion to the
+    number of networks that go on from there.
+
+    Raises:
+        SearchSpaceError: As `count_distinct`.
+    """
+    total, steps = _eliminate(space)
+    rows = np.zeros((n if total else 0, len(space.genes)), dtype=np.int64)
+    for gene, (scope, table) in reversed(steps):
+        others = tuple(c for c in scope if c != gene)
+        counts = np.moveaxis(table, scope.index(gene), -1)[tuple(rows[:, c] for c in others)]
+        if not others:
+            counts = np.broadcast_to(counts, (len(rows), len(counts)))
+        # Counts may be beyond any float; their shares are not.
+        shares = np.cumsum((counts / counts.sum(axis=1, keepdims=True)).astype(np.float64), axis=1)
+        rows[:, gene] = (rng.random((len(rows), 1)) * shares[:, -1:] >= shares).sum(axis=1)
+    return rows
 
 
 def enumerate_rows(space: SearchSpace, limit: int) -> Rows | None:

@@ -33,7 +33,7 @@ def mobilenetv3_space(
         expand_ratios: Expansion ratios of a block.
         depths: Numbers of blocks of a stage; the greatest is the number of block slots.
         widths: Width multipliers of all channels; one value means that width is not elastic.
-        resolutions: Input sizes in pixels; fewer than two means that resolution is not elastic.
+        resolutions: Input sizes in pixels; one value means that resolution is not elastic, none the layout's own.
     """
     slots = max(depths)
     kernels, expands = [], []
@@ -47,9 +47,10 @@ def mobilenetv3_space(
             expands.append(Gene(f"e.{layer}", expand_ratios, role="expand", layer=layer, active_when=when))
     genes = [*kernels, *expands]
     genes += [Gene(f"d.{s}", depths, role="depth", layer=s * slots) for s in range(stages)]
-    if len(widths) > 1:
+    # A single value is not elastic, but the supernet must know it: it stays as a gene of one choice.
+    if tuple(widths) != (1.0,):
         genes.append(Gene("width", widths, role="width"))
-    if len(resolutions) > 1:
+    if resolutions:
         genes.append(Gene("resolution", resolutions, role="resolution"))
     return SearchSpace(name, genes)
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search_spaces.counting import draw_networks
 from search_spaces.errors import SearchSpaceError
 from search_spaces.rows import Rows, unique_rows
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
 
-_SAMPLING_ROUNDS = 50
+_SAMPLING_ROUNDS = 10
 _REPAIR_ROUNDS = 200
 
 
@@ -46,13 +47,14 @@ def sample(space: SearchSpace, n: int, rng: np.random.Generator) -> Rows:
         return np.empty((0, len(space.genes)), dtype=np.int64)
     if space.n_genotypes <= max(4 * n, 4096) and (everything := space.enumerate()) is not None:
         return everything[rng.permutation(len(everything))[:n]]
+    # Genotypes first, since their variety is what searches want; where few of them are new networks, networks.
     rows = np.empty((0, len(space.genes)), dtype=np.int64)
-    stalled = 0
-    while len(rows) < n and stalled < _SAMPLING_ROUNDS:
-        merged = unique_rows(np.concatenate([rows, _draw(space, n - len(rows) + 16, rng)]))
-        # A round that brings next to nothing: the space is nearly used up, or nearly all forbidden.
-        stalled += len(merged) - len(rows) < max(1, (n - len(rows)) // 20)
-        rows = merged
+    for draw in (_draw, draw_networks):
+        stalled = 0
+        while len(rows) < n and stalled < _SAMPLING_ROUNDS:
+            merged = unique_rows(np.concatenate([rows, draw(space, n - len(rows) + 16, rng)]))
+            stalled += len(merged) - len(rows) < max(1, (n - len(rows)) // 20)
+            rows = merged
     if len(rows) < n and (everything := space.enumerate()) is not None:
         return everything[rng.permutation(len(everything))[:n]]
     return rows[:n]

@@ -62,6 +62,11 @@ class SearchSpace:
             {self.column(g): self._closed(self.column(g), values) for g, values in f.items()} for f in self.forbidden
         ]
         self._order = self._topological_order()
+        for f in self.forbidden:
+            if not f or not all(f.values()):
+                raise SearchSpaceError(
+                    f"search space {name!r}: forbidden combination {dict(f)} names no gene or no value"
+                )
 
     def __repr__(self) -> str:
         return f"SearchSpace({self.name!r}, {len(self.genes)} genes, {self.n_genotypes:.3g} genotypes)"
@@ -239,12 +244,8 @@ class SearchSpace:
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """Return at most ``n`` distinct canonical feasible rows; fewer only when the space has fewer.
 
-        Rows are uniform over genotypes, then made canonical; a space of few networks is enumerated and
-        drawn from uniformly over networks.
-
-        Args:
-            n: Number of rows wanted.
-            rng: Source of randomness; the result is a function of its state.
+        Uniform over genotypes, then made canonical; uniform over networks where few genotypes are new networks,
+        and in a small space. The result is a function of the state of ``rng``.
         """
         return sampling.sample(self, n, rng)
 
@@ -302,17 +303,21 @@ class SearchSpace:
 
     @cached_property
     def largest(self) -> Rows:
-        """The row of the largest network, int64 ``[n_genes]``."""
-        return self._landmark([g.index(g.largest) for g in self.genes])
+        """The row of the largest network, int64 ``[n_genes]``; raises `SearchSpaceError` where it is forbidden."""
+        return self._landmark("largest", [g.index(g.largest) for g in self.genes])
 
     @cached_property
     def smallest(self) -> Rows:
-        """The row of the smallest network, int64 ``[n_genes]``."""
-        return self._landmark([g.index(g.smallest) for g in self.genes])
+        """The row of the smallest network, int64 ``[n_genes]``; raises as `largest`."""
+        return self._landmark("smallest", [g.index(g.smallest) for g in self.genes])
 
-    def _landmark(self, row: list[int]) -> Rows:
-        (canonical,) = self.canonical(np.array([row], dtype=np.int64))
-        landmark: Rows = canonical
+    def _landmark(self, which: str, row: list[int]) -> Rows:
+        canonical = self.canonical(np.array([row], dtype=np.int64))
+        if not self.feasible(canonical)[0]:
+            raise SearchSpaceError(
+                f"search space {self.name!r} forbids its own {which} network; give the genes another {which}="
+            )
+        landmark: Rows = canonical[0]
         landmark.setflags(write=False)
         return landmark
 

@@ -100,5 +100,5 @@ class ElasticMLP(Supernet):
 
 @register_supernet("elastic-mlp")
 def elastic_mlp(*, in_channels: int = 1, num_classes: int = 10, image_size: int = 16) -> Supernet:
-    """Options are what tasks say of their data, and your own."""
+    """Tasks give the first two options; give your own with ``--set model_options.image_size=32``."""
     return ElasticMLP(in_features=in_channels * image_size**2, num_classes=num_classes)

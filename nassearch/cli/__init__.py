@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from nassearch.errors import NassearchError
+
+_PACKAGES = ("nassearch", "supernets", "predictors", "search_spaces")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,7 +25,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in own
     if debug:
         arguments.remove("--debug")
+    else:
+        warnings.showwarning = _print_warning
     sys.exit(_run(arguments, debug))
+
+
+def _print_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Print our own warnings for people; those of libraries are for developers and come with ``--debug``."""
+    root = Path(__file__).parents[2]
+    if category is UserWarning and any(Path(filename).is_relative_to(root / name) for name in _PACKAGES):
+        print(f"Warning: {message}", file=sys.stderr)
 
 
 def _run(arguments: list[str], debug: bool) -> int:

@@ -69,9 +69,9 @@ def evaluate(
     """
     from nassearch.errors import ConfigError
     from nassearch.evaluation import EvaluationSettings, SupernetEvaluator
-    from nassearch.executors.local import threads_set
     from nassearch.problem import parse_latency
     from nassearch.runs import Run
+    from predictors.backends.base import pinned_threads
 
     if split not in ("search", "report"):
         raise ConfigError(f"--split {split!r} is not a split to evaluate on; give search or report")
@@ -79,14 +79,14 @@ def evaluate(
     record = found.select(subnet)
     given = parse_latency(latency or [])
     settings = {f"latency_ms@{name}" if name else "latency_ms": setting for name, setting in given.items()}
-    evaluation = found.config.evaluation
+    e = found.config.evaluation
     evaluator = SupernetEvaluator(
         found.supernet(),
         found.task(),
-        EvaluationSettings(tuple(settings), settings, evaluation.batch_size, evaluation.calibration_size, split),
+        EvaluationSettings(tuple(settings), settings, e.batch_size, e.calibration_size, e.device),
     )
-    with threads_set(found.config.executor.threads):
-        part = evaluator.quality(record.arch)
+    with pinned_threads(found.config.executor.threads):
+        part = evaluator.quality(record.arch, split)
         if evaluator.needs_cost:
             part = part.joined(evaluator.cost(record.arch))
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,24 +64,25 @@ def print_profile(problem: Problem, *, as_json: bool = False, n_sampled: int = 5
         ConfigError: A constraint cannot be met within the bounds.
     """
     from nassearch.console import make_console
+    from nassearch.devices import KnownDevices
     from nassearch.evaluation import SupernetEvaluator
-    from nassearch.executors.local import threads_set
     from nassearch.metrics import is_measured
-    from nassearch.profile import analytic_bounds, bounds_table, check_satisfiable, evaluated_bounds
+    from nassearch.places import check_place, cost_bounds
+    from nassearch.profile import analytic_bounds, bounds_table, check_satisfiable
+    from predictors.backends.base import pinned_threads
 
     config, space = problem.config, problem.space
     net = problem.build_supernet()
     bounds = analytic_bounds(space, net, config.seed)
-    evaluator = SupernetEvaluator(net, problem.task, replace(problem.evaluation_settings(), metrics=problem.metrics))
+    check_place(problem)
     measured = [m for m in problem.metrics if is_measured(m)]
     cost_s = 0.0
     if measured:
-        found, cost_s = evaluated_bounds(
-            evaluator, measured, n_sampled=n_sampled, seed=config.seed, threads=config.executor.threads
-        )
+        found, cost_s = cost_bounds(problem, net, measured, n_sampled=n_sampled, devices=KnownDevices())
         bounds |= found
+    evaluator = SupernetEvaluator(net, problem.task, problem.evaluation_settings())
     started = time.perf_counter()
-    with threads_set(config.executor.threads):
+    with pinned_threads(config.executor.threads):
         evaluator.quality(space.decode(space.largest[None])[0])
     quality_s = time.perf_counter() - started
     workers = config.executor.num_workers

@@ -10,6 +10,20 @@ from search_spaces.errors import did_you_mean
 EXECUTORS = ("local", "ray")
 
 
+def measures_elsewhere(name: str, address: str | None) -> bool:
+    """Return whether the costs of a run may be measured on another machine than this one.
+
+    Args:
+        name: Name of the executor.
+        address: Address of its cluster as the user gave it.
+    """
+    if name != "ray":
+        return False
+    from nassearch.executors.ray_cluster import cluster_address, connected
+
+    return connected() or cluster_address(address) is not None
+
+
 def make_executor(name: str, evaluator: Evaluator, source: EvaluatorSource, settings: ExecutorSettings) -> Executor:
     """Make an executor by name.
 
@@ -33,4 +47,4 @@ def make_executor(name: str, evaluator: Evaluator, source: EvaluatorSource, sett
     raise ConfigError(f"unknown executor {name!r}{did_you_mean(name, EXECUTORS)}; available: {', '.join(EXECUTORS)}")
 
 
-__all__ = ["EXECUTORS", "Executor", "ExecutorSettings", "make_executor"]
+__all__ = ["EXECUTORS", "Executor", "ExecutorSettings", "make_executor", "measures_elsewhere"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from nassearch.evaluation import Job, Part
@@ -18,7 +18,7 @@ class ExecutorSettings:
     """How evaluations are run.
 
     Attributes:
-        num_workers: Evaluations at a time.
+        num_workers: Evaluations at a time. On Ray 0 is allowed: for jobs of costs alone.
         threads: Threads of each evaluation, the same in every executor.
         timeout_s: Limit of one attempt; None means none.
         retries: Further attempts after a lost worker or a time-out. An evaluation that raises is not tried
@@ -27,6 +27,7 @@ class ExecutorSettings:
         latency_resource: Name of the resource of the nodes that measure latency.
         exclusive_latency: Measure only while no other evaluation runs.
         latency_cpus: Cores that a measurement reserves where others run beside it.
+        devices: Metric -> fingerprint of the device that measured it before; others are avoided.
         start_timeout_s: Limit for the start of a worker: installing, loading, waiting for free cores.
     """
 
@@ -38,6 +39,7 @@ class ExecutorSettings:
     latency_resource: str = "latency_slot"
     exclusive_latency: bool = True
     latency_cpus: int = 1
+    devices: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 900.0
 
 

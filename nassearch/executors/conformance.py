@@ -33,6 +33,7 @@ from nassearch.store import Outcome
 SETTINGS = ExecutorSettings(num_workers=2, threads=1, timeout_s=2.0, retries=1)
 """Settings of the executor under test."""
 
+DEVICE_VARIABLE = "NASSEARCH_SCRIPTED_DEVICE"
 SCALE = np.arange(5.0)
 
 
@@ -41,27 +42,30 @@ class ScriptedEvaluator:
 
     The gene ``do`` is one of: ``"sleep"`` for ``s`` seconds; ``"raise"`` a ValueError; ``"hang"``; ``"die"``,
     killing the own process; ``"die-once"`` and ``"hang-once"``, unless the file ``marker`` is there, which they
-    leave. ``cost-…`` does the same in the measurement. ``x`` makes the value.
+    leave. ``cost-…`` does the same in the measurement. ``x`` makes the value. The fingerprint of the measuring device
+    is in the environment variable `DEVICE_VARIABLE`, or in a file that is read anew for each measurement.
     """
 
     def __init__(self, scale: NDArray[Any], needs_cost: bool, device_file: str | None) -> None:
         self.needs_cost, self._scale, self._device_file = needs_cost, scale, device_file
 
-    def quality(self, arch: Mapping[str, Any]) -> Part:
+    def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
         """Obey, and return ``quality`` and the times of begin and end."""
         begin = time.time()
         order = str(arch.get("do", ""))
         _obey("" if order.startswith("cost-") else order, arch)
         value = float(self._scale @ self._scale) * float(arch.get("x", 0))
         times = {"quality_begin": begin, "quality_end": time.time(), "pid": float(os.getpid())}
-        return Part({"quality": value, **times}, measured={"quality": "scripted"})
+        return Part({"quality": value, **times}, measured={"quality": f"{split}-split"})
 
     def cost(self, arch: Mapping[str, Any]) -> Part:
         """Obey orders for the measurement, and return ``cost`` and the times of begin and end."""
         begin = time.time()
         order = str(arch.get("do", ""))
         _obey(order.removeprefix("cost-") if order.startswith("cost-") else "", arch)
-        device = Path(self._device_file).read_text(encoding="utf-8") if self._device_file else "one"
+        device = os.environ.get(DEVICE_VARIABLE, "one")
+        if self._device_file:
+            device = Path(self._device_file).read_text(encoding="utf-8")
         times = {"cost_begin": begin, "cost_end": time.time(), "cost_pid": float(os.getpid())}
         return Part(
             {"cost": 2.0 * float(arch.get("x", 0)), **times}, {"cost": 0.1}, {}, {"cost": {"fingerprint": device}}
@@ -93,7 +97,7 @@ class ScriptedSource(EvaluatorSource):
 
     Attributes:
         needs_cost: Whether the evaluator measures.
-        device_file: File with the fingerprint of the measuring device; None means it is always the same.
+        device_file: File with the fingerprint of the measuring device.
         broken: Raise in `build`.
     """
 
@@ -112,9 +116,11 @@ class ScriptedSource(EvaluatorSource):
         return ScriptedEvaluator(arrays["scale"], self.needs_cost, self.device_file)
 
 
-def run_all(executor: Executor, archs: list[dict[str, Any]], first_id: int = 1) -> dict[int, Outcome]:
+def run_all(
+    executor: Executor, archs: list[dict[str, Any]], first_id: int = 1, split: str | None = "search"
+) -> dict[int, Outcome]:
     """Submit architectures together and return all outcomes by id."""
-    executor.submit([Job(first_id + i, arch) for i, arch in enumerate(archs)])
+    executor.submit([Job(first_id + i, arch, split) for i, arch in enumerate(archs)])
     outcomes: dict[int, Outcome] = {}
     while executor.in_flight:
         arrived = executor.wait()
@@ -138,13 +144,30 @@ class ExecutorConformance:
             assert outcome.values["quality"] == 30.0 * (id_ - 1)
             assert outcome.values["cost"] == 2.0 * (id_ - 1)
             assert outcome.std == {"cost": 0.1}
-            assert outcome.measured == {"quality": "scripted"}
+            assert outcome.measured == {"quality": "search-split"}
             assert outcome.device == {"cost": {"fingerprint": "one"}}
             assert outcome.attempts == 1
             assert outcome.error is None
             assert outcome.host
             assert before <= outcome.started <= time.time()
             assert 0.0 <= outcome.wall_s <= time.time() - before
+
+    def test_split_belongs_to_the_job(self, executor: Executor) -> None:
+        """One executor serves every split."""
+        executor.submit([Job(1, {"x": 1}, "report"), Job(2, {"x": 2})])
+        measured: dict[int, str] = {}
+        while executor.in_flight:
+            measured |= {o.id: o.measured["quality"] for o in executor.wait()}
+        assert measured == {1: "report-split", 2: "search-split"}
+
+    def test_costs_alone(self, executor: Executor) -> None:
+        """Without a split costs are measured, with retries and errors as ever, and nothing else is evaluated."""
+        outcomes = run_all(executor, [{"x": 1}, {"x": 2, "do": "cost-raise"}, {"x": 3, "do": "raise"}], split=None)
+        assert [outcomes[i].status for i in (1, 2, 3)] == ["ok", "failed", "ok"]
+        assert outcomes[1].values["cost"] == 2.0
+        assert "quality" not in outcomes[1].values
+        assert [outcomes[i].attempts for i in (1, 2, 3)] == [1, 1, 1]
+        assert outcomes[1].started > 0
 
     def test_nothing_in_flight(self, executor: Executor) -> None:
         """`wait` with nothing in flight returns at once."""

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from nassearch.evaluation import Evaluator, Job
+from nassearch.evaluation import Evaluator, Job, Part
 from nassearch.executors.base import Executor, ExecutorSettings, describe_error, failed, succeeded
 from nassearch.store import Outcome
 
 
-class _TimedOut(Exception):
-    pass
+class _TimedOut(BaseException):
+    """No `Exception`: what an evaluation catches and rewords must not be its own time-out."""
 
 
 @contextmanager
@@ -76,12 +76,14 @@ class LocalExecutor(Executor):
         return [outcome]
 
     def _run(self, job: Job) -> Outcome:
+        from predictors.backends.base import pinned_threads
+
         started = time.time()
         limit = self._settings.timeout_s
         for attempt in range(1, self._settings.retries + 2):
             try:
-                with threads_set(self._settings.threads), _time_limit(limit):
-                    part = self._evaluator.quality(job.arch)
+                with pinned_threads(self._settings.threads), _time_limit(limit):
+                    part = Part() if job.split is None else self._evaluator.quality(job.arch, job.split)
                     if self._evaluator.needs_cost:
                         part = part.joined(self._evaluator.cost(job.arch))
                 return succeeded(job, part, started, attempt)
@@ -94,16 +96,3 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         """Drop what is queued."""
         self._queue.clear()
-
-
-@contextmanager
-def threads_set(threads: int) -> Iterator[None]:
-    """Run torch with a number of threads, and with the previous number afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nassearch.errors import ConfigError, EvaluationError
+from nassearch.devices import devices_of
+from nassearch.errors import EvaluationError
 from nassearch.evaluation import EvaluatorSource, Job, Part
 from nassearch.executors.base import Executor, ExecutorSettings
 from nassearch.executors.ray_cluster import Cluster, require_ray, worker_environment
 from nassearch.executors.ray_host import Answer
+from nassearch.executors.ray_needs import check_needs, latency_cores, room_beside
 from nassearch.executors.ray_worker import RayLauncher, Run, Worker, reason
 from nassearch.store import Outcome
 
@@ -45,7 +47,7 @@ class RayExecutor(Executor):
         self._finished: list[Outcome] = []
         self._workers: list[Worker] = []
         self._latency: Worker | None = None
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints = dict(settings.devices)
         self._latency_node: str | None = None
         self._rejected: set[str] = set()
         self._closed = False
@@ -53,7 +55,7 @@ class RayExecutor(Executor):
         self._cluster = Cluster(settings, sum(a.nbytes for a in arrays.values()))
         try:
             self._ray = require_ray()
-            self._check("CPU", settings.threads, "ask for fewer `threads`, or add a node with as many cores")
+            check_needs(self._cluster, settings, costs=False)
             environment = None if self._cluster.private else worker_environment(settings)
             self._launcher = RayLauncher(self._ray, source, settings.threads, environment)
             for _ in range(settings.num_workers):
@@ -61,19 +63,18 @@ class RayExecutor(Executor):
             self._needs_cost = self._first_answer()
             self._exclusive = settings.exclusive_latency or not self._room_beside()
             if self._needs_cost:
-                self._start_latency()
+                check_needs(self._cluster, settings, costs=True)
+                self._latency = Worker(self._launcher, self._latency_options)
         except BaseException:
             self.close()
             raise
 
     # -- starting ------------------------------------------------------------------------------------
 
-    def _check(self, resource: str, amount: float, advice: str) -> None:
-        if not self._cluster.nodes_with(resource, amount):
-            raise ConfigError(f"no node of the Ray cluster has {amount:g} {resource!r}; {advice}")
-
     def _first_answer(self) -> bool:
-        """Wait for the first worker and return whether its evaluator measures costs."""
+        """Wait for the first worker and return whether its evaluator measures costs; without workers it only does."""
+        if not self._workers:
+            return True
         while True:
             for worker in self._workers:
                 if worker.info is not None:
@@ -83,21 +84,10 @@ class RayExecutor(Executor):
     def _room_beside(self) -> bool:
         """Return whether a measurement has cores of its own beside the quality evaluations."""
         if not self._cluster.private:
-            return True  # the cluster's own bookkeeping sees to it
+            return room_beside(self._cluster, self._settings)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         s = self._settings
         return s.num_workers * s.threads + s.latency_cpus <= cores
-
-    def _start_latency(self) -> None:
-        name = self._settings.latency_resource
-        self._check(
-            name,
-            1,
-            "it marks the nodes that measure latency: start one with "
-            f"`ray start --address=HEAD:6379 --resources='{{\"{name}\": 1}}'`, name another one "
-            "(--latency-resource), or leave the measured metrics out",
-        )
-        self._latency = Worker(self._launcher, self._latency_options)
 
     # -- the executor's contract ---------------------------------------------------------------------
 
@@ -114,7 +104,13 @@ class RayExecutor(Executor):
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs and give them to idle workers."""
-        self._queue.extend(Run(job) for job in jobs)
+        for job in jobs:
+            if job.split is not None:
+                self._queue.append(Run(job))
+            elif self._needs_cost:
+                self._costs.append(Run(job))
+            else:
+                self._finished.append(Run(job, time.time(), 1).succeeded(Part()))
         self._dispatch()
 
     def wait(self) -> list[Outcome]:
@@ -174,7 +170,9 @@ class RayExecutor(Executor):
                     run.attempt_s = 0.0
                     worker.begin(run, "quality", self._settings.timeout_s)
         if self._costs and latency is not None and latency.idle and not (self._exclusive and self._disturbed()):
-            latency.begin(self._costs.popleft(), "cost", self._settings.timeout_s)
+            run = self._costs.popleft()
+            run.attempts = max(run.attempts, 1)  # costs alone come here without an evaluation before
+            latency.begin(run, "cost", self._settings.timeout_s)
 
     def _disturbed(self) -> bool:
         """Return whether quality evaluations run, or workers start, which would slow a measurement down."""
@@ -276,18 +274,21 @@ class RayExecutor(Executor):
 
     def _latency_options(self) -> dict[str, Any]:
         """Return where the next latency actor starts: at first anywhere, then where the last one measured."""
-        name = self._settings.latency_resource
-        options = {"num_cpus": 0 if self._exclusive else self._settings.latency_cpus, "resources": {name: 1}}
-        left = self._latency_nodes_left()
+        left, pinned = self._latency_nodes_left(), None
         failed_before = self._latency is not None and self._latency.starts_failed > 0
+        # Workers that were replaced may hold the cores meant for it: without them it measures while they are idle.
+        self._exclusive = self._exclusive or failed_before
         if self._latency_node in left and not failed_before:
-            left = [self._latency_node]
-        elif not self._rejected:
-            return options
-        if left:
+            pinned = self._latency_node
+        elif self._rejected and left:
+            pinned = left[0]
+        nodes = left if pinned is None else [pinned]
+        cores = 0 if self._exclusive else latency_cores(self._cluster, self._settings, nodes)
+        options: dict[str, Any] = {"num_cpus": cores, "resources": {self._settings.latency_resource: 1}}
+        if pinned is not None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=left[0], soft=False)
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=pinned, soft=False)
         return options
 
     def _latency_nodes_left(self) -> list[str]:
@@ -295,8 +296,8 @@ class RayExecutor(Executor):
         return [node for node in nodes if node not in self._rejected]
 
     def _same_device(self, part: Part, node: str) -> bool:
-        """Return whether a measurement comes from the device of the first one; the first one decides."""
-        found = dict(_fingerprints(part.device))
+        """Return whether a measurement comes from the device of the first one of the run, which decides."""
+        found = {metric: device.fingerprint for metric, device in devices_of(part.device).items()}
         if any(self._fingerprints.get(key, value) != value for key, value in found.items()):
             return False
         self._fingerprints |= found
@@ -313,12 +314,3 @@ class RayExecutor(Executor):
                 "of different devices never mix; bring the first one back and resume, or start a new run"
             )
         worker.replace()
-
-
-def _fingerprints(device: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every ``fingerprint`` of a device description with the path to it."""
-    for key, value in device.items():
-        if isinstance(value, Mapping):
-            yield from _fingerprints(value, f"{path}/{key}")
-        elif key == "fingerprint":
-            yield path, str(value)

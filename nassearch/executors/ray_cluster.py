@@ -7,17 +7,18 @@ import importlib
 import logging
 import os
 import signal
-import tempfile
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nassearch.errors import ConfigError
 from nassearch.executors.base import ExecutorSettings
+from nassearch.executors.ray_folder import SessionFolder
 
-MINIMUM_RAY = (2, 40)
+MINIMUM_RAY = (2, 52)
 OUR_PACKAGES = ("search_spaces", "supernets", "predictors", "nassearch")
 
 # What a private cluster is started with: no telemetry, no re-packaging of the environment under `uv run`, and every
@@ -32,7 +33,6 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
 _PRIVATE_CONSTANTS = ("ENABLE_RAY_CLUSTER", "RAY_ENABLE_UV_RUN_RUNTIME_ENV")
 _STARTS = 3
 _LAST_WORD_S = 5.0
-_PATH_LIMIT = 50  # Unix sockets live below this folder, and their whole path may have 107 bytes
 
 
 def require_ray() -> Any:
@@ -87,8 +87,9 @@ class Cluster:
 
     def __init__(self, settings: ExecutorSettings, array_bytes: int) -> None:
         self.private = self._connected = self.lost = False
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        address = settings.address or _address_of_job()
+        self._folder: SessionFolder | None = None
+        self._restore_stdout: Callable[[], None] = lambda: None
+        address = cluster_address(settings.address)
         if address is None:
             # Workers inherit the environment, so that those that Ray starts beforehand can be used.
             with _environment({**_PRIVATE_ENV, **worker_environment(settings)}):
@@ -101,10 +102,9 @@ class Cluster:
                 self._join(address)
 
     def _start(self, settings: ExecutorSettings, array_bytes: int) -> None:
-        base = tempfile.gettempdir() if len(tempfile.gettempdir()) < _PATH_LIMIT else "/tmp"  # noqa: S108
         cpus = settings.num_workers * settings.threads + settings.latency_cpus
         for attempt in range(1, _STARTS + 1):
-            self._folder = tempfile.TemporaryDirectory(prefix="nassearch-ray-", dir=base, ignore_cleanup_errors=True)
+            self._folder = SessionFolder()
             try:
                 with _constants_set(), _signals_kept():
                     self._ray.init(
@@ -116,10 +116,11 @@ class Cluster:
                         log_to_driver=False,
                         logging_level=logging.ERROR,
                         _node_ip_address="127.0.0.1",
-                        _temp_dir=self._folder.name,
+                        _temp_dir=str(self._folder.path),
                     )
             except Exception as error:  # Ray raises whatever its processes stumble over
-                _kill_children(self._folder.name)
+                base = self._folder.base
+                _kill_children(str(self._folder.path))
                 self.close()
                 # Ray gives its processes 30 s, which a busy machine may exceed.
                 if attempt < _STARTS and "timed out" in str(error):
@@ -129,6 +130,7 @@ class Cluster:
                     f"memory or disk under {base}, or use `--executor local`"
                 ) from error
             self.private = self._connected = True
+            self._restore_stdout = _messages_to_stderr()
             return
 
     def _join(self, address: str) -> None:
@@ -146,6 +148,11 @@ class Cluster:
                 "RAY_AUTH_TOKEN or ~/.ray/auth_token, and Python and Ray versions must be those of the cluster"
             ) from error
         self._connected = True
+        self._restore_stdout = _messages_to_stderr()
+
+    def resource(self, node: str, name: str) -> float:
+        """Return how much of a resource a living node has, free or not."""
+        return sum(float(n["Resources"].get(name, 0)) for n in self._ray.nodes() if n["Alive"] and n["NodeID"] == node)
 
     def nodes_with(self, resource: str, amount: float) -> list[str]:
         """Return the ids of the living nodes that have a resource, free or not."""
@@ -173,8 +180,10 @@ class Cluster:
         if self._connected or self._folder is not None:
             self._disconnect()
             self._connected = False
+        self._restore_stdout()
+        self._restore_stdout = lambda: None
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.remove()
             self._folder = None
 
     def _disconnect(self) -> None:
@@ -204,12 +213,47 @@ def _in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def _address_of_job() -> str | None:
-    """Return the address in ``RAY_ADDRESS``, unless it is that of a job server."""
+def cluster_address(given: str | None) -> str | None:
+    """Return the address given, else that of the Ray job this process belongs to or of ``RAY_ADDRESS``; None is none.
+
+    The address of a job server in ``RAY_ADDRESS`` does not count: that is meant for `nassearch submit`.
+    """
+    if given:
+        return given
     address = os.environ.get("RAY_ADDRESS", "").strip()
     if address and not address.startswith(("http://", "https://")):
         return address
     return "auto" if _in_job() else None
+
+
+def connected() -> bool:
+    """Return whether this process is connected to a cluster already."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _messages_to_stderr() -> Callable[[], None]:
+    """Let Ray print messages such as ``(raylet) A worker died`` to stderr, as stdout is for our output.
+
+    ``log_to_driver=False`` concerns the output of workers only. A Ray without the function is left as it is.
+
+    Returns:
+        What undoes it.
+    """
+    worker = importlib.import_module("ray._private.worker")
+    original = getattr(worker, "print_to_stdstream", None)
+    if original is None:
+        return lambda: None
+
+    def print_to_stderr(data: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        return original({**data, "is_err": True}, *args, **options)
+
+    worker.print_to_stdstream = print_to_stderr  # type: ignore[attr-defined]
+
+    def restore() -> None:
+        worker.print_to_stdstream = original  # type: ignore[attr-defined]
+
+    return restore
 
 
 @contextmanager

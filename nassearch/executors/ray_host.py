@@ -58,20 +58,20 @@ class EvaluationHost:
         node = ray.get_runtime_context().get_node_id()
         return HostInfo(socket.gethostname(), node, os.getpid(), bool(self._evaluator.needs_cost))
 
-    def quality(self, arch: Mapping[str, Any]) -> Answer:
-        """Evaluate quality and analytic metrics."""
-        return _answer(self._evaluator.quality, arch)
+    def quality(self, arch: Mapping[str, Any], split: str) -> Answer:
+        """Evaluate quality on a split, and analytic metrics."""
+        return _answer(self._evaluator.quality, arch, split)
 
     def cost(self, arch: Mapping[str, Any]) -> Answer:
         """Measure on this device."""
         return _answer(self._evaluator.cost, arch)
 
 
-def _answer(evaluate: Callable[[Mapping[str, Any]], Part], arch: Mapping[str, Any]) -> Answer:
+def _answer(evaluate: Callable[..., Part], *words: Any) -> Answer:
     """Evaluate, with an error as text: not every exception survives the way to another process."""
     started = time.monotonic()
     try:
-        part = evaluate(arch)
+        part = evaluate(*words)
     except Exception as error:  # recorded in the store as this evaluation's outcome
         return Answer(None, describe_error(error), time.monotonic() - started)
     return Answer(part, None, time.monotonic() - started)

@@ -97,5 +97,9 @@ def _cell(part: dict[str, float], metric: str) -> str:
 def _device(data: Any) -> str:
     if not isinstance(data, dict):
         return str(data)
-    identity = data.get("device") or {}
-    return f"{data.get('setting')}, {identity.get('cpu') or identity.get('gpu') or ''}".rstrip(", ")
+    from predictors import LatencySetting
+
+    identity, setting = data.get("device") or {}, data.get("setting")
+    if isinstance(setting, dict):
+        setting = LatencySetting.from_json(setting)
+    return f"{setting}, {identity.get('gpu') or identity.get('cpu') or ''}".rstrip(", ")

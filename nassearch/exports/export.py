@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nassearch.errors import ConfigError, ExportError
 from nassearch.exports.base import ExportFormat, Subject, make_export
 from nassearch.exports.card import card_json, card_markdown
+from nassearch.manifest import replace_folder
 from nassearch.runs import Record, Run
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
             net.rebuild_source(record.arch),
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = folder.with_name(f".{folder.name}.new")
+    scratch = folder.resolve().with_name(f".{folder.resolve().name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
@@ -90,9 +91,9 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
         card = card_json(run, record, exporter, difference, subject.example)
         (scratch / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         (scratch / "README.md").write_text(card_markdown(card, exporter), encoding="utf-8")
-        if folder.exists():
+        if folder.exists() and out is None:  # an earlier export of this run
             shutil.rmtree(folder)
-        scratch.rename(folder)
+        replace_folder(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     files = tuple(sorted(p.name for p in folder.iterdir()))

@@ -85,8 +85,9 @@ class StateDict(ExportFormat):
             save_file(given, inputs)
             arguments = [str(folder.resolve()), str(inputs), str(results), str(len(batches))]
             # -I and another folder: only what is installed can be imported, and nothing of the project's folder.
+            # -B: no __pycache__ is left in the export.
             done = subprocess.run(
-                [sys.executable, "-I", "-c", _CHECK, *arguments],
+                [sys.executable, "-I", "-B", "-c", _CHECK, *arguments],
                 cwd=scratch,
                 capture_output=True,
                 text=True,

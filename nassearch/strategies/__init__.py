@@ -1,8 +1,15 @@
 """Search strategies, all ask/tell, by name."""
 
-from nassearch.strategies import linas as linas  # registers its strategy
+from nassearch.strategies import cmaes as cmaes  # these modules register their strategies
+from nassearch.strategies import linas as linas
+from nassearch.strategies import linas_paper as linas_paper
+from nassearch.strategies import local_search as local_search
 from nassearch.strategies import nsga2 as nsga2
+from nassearch.strategies import optuna_adapter as optuna_adapter
+from nassearch.strategies import pymoo_adapter as pymoo_adapter
 from nassearch.strategies import random as random
+from nassearch.strategies import regularized_evolution as regularized_evolution
+from nassearch.strategies import weaknas as weaknas
 from nassearch.strategies.base import Analytic, Strategy
 from nassearch.strategies.registry import (
     list_strategies,

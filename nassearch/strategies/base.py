@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from nassearch.constraints import Constraint, ResolvedConstraint
 from nassearch.errors import ConfigError
 from nassearch.objectives import Objective, parse_objectives
 from search_spaces import Rows, SearchSpace
+from search_spaces.errors import did_you_mean
 from search_spaces.rows import row_keys, unique_rows
 
 Values = NDArray[np.float64]
@@ -44,6 +45,8 @@ class Strategy(ABC):
     """
 
     name = ""
+    single_objective: ClassVar[bool] = False
+    """Whether several objectives are refused, unless the option ``scalarise`` makes one of them."""
 
     def __init__(
         self,
@@ -325,6 +328,20 @@ def check_positive(strategy: str, option: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
         raise ConfigError(f"strategy {strategy!r}: option {option!r} must be a number above 0; got {value!r}")
     return float(value)
+
+
+def check_choice(strategy: str, option: str, value: object, allowed: Sequence[str]) -> str:
+    """Return an option that must be one of several words.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        near = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        raise ConfigError(
+            f"strategy {strategy!r}: option {option!r} must be one of {', '.join(allowed)}; got {value!r}{near}"
+        )
+    return value
 
 
 def check_flag(strategy: str, option: str, value: object) -> bool:

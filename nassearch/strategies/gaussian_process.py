@@ -1,27 +1,20 @@
-"""A Gaussian process for genotypes: linear, within-layer and global similarity, weighed by marginal likelihood.
+"""Features for the Gaussian process of a search: those of the space, and products of them.
 
-Cost metrics are nearly sums over layers, accuracies nearly so with a smooth remainder; the kernel is the sum of
-those three parts (Rasmussen and Williams, 2006, ch. 2 and 5).
+The model itself is `predictors.models.additive_gp`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from predictors.models.additive_gp import AdditiveGP as GenotypeGP
 from search_spaces import Rows, SearchSpace
 
-Values = NDArray[np.float64]
+__all__ = ["GenotypeGP", "PairFeatures"]
 
 _ALL_PAIRS_UP_TO = 600
 _PAIRS_AT_MOST = 3000
-_HYPER_ROWS = 200
-_GROWTH = 1.15
-# log of: linear, pairs and global variance, length scale, noise variance; centre and width of the prior on each.
-_CENTRE = np.log([0.5, 0.1, 0.1, 1.0, 0.01])
-_WIDTH = np.array([1.5, 1.5, 1.5, 0.7, 2.0])
 
 
 class PairFeatures:
@@ -65,161 +58,3 @@ class PairFeatures:
         """Return float32 ``[n, n_main + number of products]``."""
         X = self.space.features(G)
         return np.concatenate([X, X[:, self._left] * X[:, self._right]], axis=1)
-
-
-class GenotypeGP:
-    """Gaussian process regression with calibrated uncertainty and closed-form leave-one-out predictions.
-
-    Hyper-parameters are found by L-BFGS from a fixed start on the first rows only, as many as there were when the
-    data last grew by 15 %: they are a function of the data, not of how often the model was fitted.
-
-    Args:
-        n_main: Number of leading columns that are features; the rest are products (see `PairFeatures`).
-    """
-
-    def __init__(self, n_main: int) -> None:
-        self.n_main = n_main
-        self._hyper: dict[bytes, Values] = {}
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> GenotypeGP:
-        """Fit to ``X`` ``[n, f]`` and ``y`` ``[n]``, without NaN."""
-        X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        self._prepare(X)
-        theta = self._hyper_parameters(X, y)
-        self._y_mean, self._y_std = float(y.mean()), float(y.std()) or 1.0
-        target = (y - self._y_mean) / self._y_std
-        from scipy.linalg import cho_factor, cho_solve
-
-        self._variances, self._scale = np.exp(theta[:3]), float(np.exp(theta[3]))
-        noise = float(np.exp(theta[4])) + 1e-6
-        K = self._kernel(self._train, self._train)
-        K[np.diag_indices_from(K)] += noise
-        self._factor = cho_factor(K, lower=True)
-        self._alpha = cho_solve(self._factor, target)
-        inverse_diagonal = np.diag(cho_solve(self._factor, np.eye(len(K))))
-        self.loo = self._y_mean + self._y_std * (target - self._alpha / inverse_diagonal)
-        self._collapse()
-        self.quality: dict[str, Any] = {"n": len(y), "kendall_tau": kendall_tau(self.loo, y)}
-        return self
-
-    def _prepare(self, X: Values) -> None:
-        main, pairs = X[:, : self.n_main], X[:, self.n_main :]
-        self._centre = X.mean(axis=0)
-        self._norms = [
-            float(np.sqrt(np.square(part - part.mean(axis=0)).sum(axis=1).mean())) or 1.0 if part.shape[1] else 1.0
-            for part in (main, pairs)
-        ]
-        self._train = self._parts(X)
-
-    def _parts(self, X: Values) -> tuple[Values, Values]:
-        centred = X - self._centre
-        return centred[:, : self.n_main] / self._norms[0], centred[:, self.n_main :] / self._norms[1]
-
-    def _kernel(self, A: tuple[Values, Values], B: tuple[Values, Values]) -> Values:
-        K = self._variances[0] * (A[0] @ B[0].T) + self._variances[1] * (A[1] @ B[1].T)
-        K += self._variances[2] * np.exp(_distances(A[0], B[0]) / (-2.0 * self._scale**2))
-        return np.asarray(K, dtype=np.float64)
-
-    def _hyper_parameters(self, X: Values, y: Values) -> Values:
-        n = 8
-        while int(n * _GROWTH) + 1 <= len(y):
-            n = int(n * _GROWTH) + 1
-        n = min(n, len(y))
-        key = X[:n].tobytes() + y[:n].tobytes()
-        if key not in self._hyper:
-            pick = np.unique(np.linspace(0, n - 1, min(n, _HYPER_ROWS)).astype(int))
-            some = y[pick]
-            self._hyper = {key: self._maximise((some - some.mean()) / (some.std() or 1.0), pick)}
-        return self._hyper[key]
-
-    def _maximise(self, target: Values, pick: NDArray[np.int64]) -> Values:
-        """Return the hyper-parameters of greatest posterior density given standardised targets."""
-        from scipy.linalg import cho_factor, cho_solve, lapack
-        from scipy.optimize import minimize
-
-        main, pairs = (part[pick] for part in self._train)
-        linear, paired, distances = main @ main.T, pairs @ pairs.T, _distances(main, main)
-        eye = np.eye(len(pick))
-
-        def negative_log_posterior(theta: Values) -> tuple[float, Values]:
-            a, b, c, scale, noise = np.exp(theta)
-            smooth = c * np.exp(distances / (-2.0 * scale**2))
-            K = a * linear + b * paired + smooth + (noise + 1e-6) * eye
-            factor, lower = cho_factor(K, lower=True)
-            alpha = cho_solve((factor, lower), target)
-            inverse, _ = lapack.dpotri(factor, lower=1)
-            inverse = np.tril(inverse) + np.tril(inverse, -1).T
-            value = 0.5 * target @ alpha + np.log(np.diag(factor)).sum()
-            M = inverse - np.outer(alpha, alpha)
-            gradient = 0.5 * np.array(
-                [
-                    a * (M * linear).sum(),
-                    b * (M * paired).sum(),
-                    (M * smooth).sum(),
-                    (M * smooth * distances).sum() / scale**2,
-                    noise * np.trace(M),
-                ]
-            )
-            z = (theta - _CENTRE) / _WIDTH
-            return float(value + 0.5 * z @ z), gradient + z / _WIDTH
-
-        bounds = list(zip(_CENTRE - 4 * _WIDTH, _CENTRE + 4 * _WIDTH, strict=True))
-        found = minimize(
-            negative_log_posterior, _CENTRE, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40}
-        )
-        return np.asarray(found.x, dtype=np.float64)
-
-    def _collapse(self) -> None:
-        """Turn the linear parts of the mean into one weight vector, in float32 for the inner loop."""
-        main, pairs = self._train
-        weights = np.concatenate(
-            [
-                self._variances[0] * (main.T @ self._alpha) / self._norms[0],
-                self._variances[1] * (pairs.T @ self._alpha) / self._norms[1],
-            ]
-        )
-        self._offset = float(weights @ self._centre)
-        self._weights = weights.astype(np.float32)
-        self._anchors = (main + self._centre[: self.n_main] / self._norms[0]).astype(np.float32) / self._scale
-        self._anchor_norms = np.square(self._anchors).sum(axis=1)
-        self._smooth_weights = (self._variances[2] * self._alpha).astype(np.float32)
-
-    def mean(self, X: NDArray[np.float32]) -> Values:
-        """Return predicted values only, float64 ``[n]``: the fast path."""
-        points = X[:, : self.n_main] / np.float32(self._norms[0] * self._scale)
-        exponent = points @ self._anchors.T
-        exponent -= 0.5 * np.square(points).sum(axis=1)[:, None]
-        exponent -= 0.5 * self._anchor_norms
-        np.exp(np.minimum(exponent, 0.0, out=exponent), out=exponent)
-        standardised = (X @ self._weights).astype(np.float64) - self._offset + exponent @ self._smooth_weights
-        return np.asarray(self._y_mean + self._y_std * standardised, dtype=np.float64)
-
-    def joint(self, X: ArrayLike) -> tuple[Values, Values]:
-        """Return mean ``[n]`` and covariance ``[n, n]`` of the noise-free function at ``X`` ``[n, f]``."""
-        from scipy.linalg import solve_triangular
-
-        parts = self._parts(np.asarray(X, dtype=np.float64))
-        across = self._kernel(self._train, parts)
-        explained = solve_triangular(self._factor[0], across, lower=True)
-        covariance = self._kernel(parts, parts) - explained.T @ explained
-        mean = self._y_mean + self._y_std * (across.T @ self._alpha)
-        return mean, self._y_std**2 * covariance
-
-    def predict(self, X: ArrayLike) -> tuple[Values, Values]:
-        """Return mean and standard deviation, each float64 ``[n]``, of the noise-free function."""
-        mean, covariance = self.joint(X)
-        return mean, np.sqrt(np.maximum(np.diag(covariance), 0.0))
-
-
-def _distances(A: Values, B: Values) -> Values:
-    """Return squared distances, float64 ``[len(A), len(B)]``."""
-    squared = np.square(A).sum(axis=1)[:, None] + np.square(B).sum(axis=1) - 2.0 * (A @ B.T)
-    return np.asarray(np.maximum(squared, 0.0), dtype=np.float64)
-
-
-def kendall_tau(a: Values, b: Values) -> float:
-    """Return Kendall's tau-b of two ``[n]`` arrays; 0 where either is constant."""
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(a, b).statistic) if len(a) > 1 else 0.0
-    return 0.0 if np.isnan(tau) else tau

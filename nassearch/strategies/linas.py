@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nassearch.constraints import STRICT_VIOLATION
 from nassearch.errors import ConfigError
 from nassearch.pareto import non_dominated_min
 from nassearch.strategies.base import Strategy, check_count, check_flag, check_positive, check_share
@@ -190,7 +191,7 @@ class Linas(Strategy):
         low, reference = _box(front, archive.F, new.F)
         picked = choose_batch(
             (samples - low) / (reference - low),
-            violations <= 1e-9,
+            violations < STRICT_VIOLATION,
             (front - low) / (reference - low),
             np.ones(len(low)),
             n,

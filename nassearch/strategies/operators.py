@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces import Rows, SearchSpace
+from search_spaces.rows import unique_rows
 
 
 class Operators:
-    """Uniform crossover and uniform-reset mutation on canonical rows.
+    """Uniform and one-point crossover, uniform-reset mutation and neighbourhoods of canonical rows.
 
     Polynomial mutation with rounding, the usual choice in NAS packages, changes a gene of three choices once in
     several hundred draws; here every child differs from its parent in at least one active gene.
@@ -48,12 +49,21 @@ class Operators:
         values: Rows = self._values[np.arange(len(self._n_values)), places]
         return values
 
-    def crossover(self, A: Rows, B: Rows, rng: np.random.Generator, share: float = 0.5) -> Rows:
-        """Return children that take each gene from ``B`` with probability ``share``, else from ``A``.
+    def crossover(self, A: Rows, B: Rows, rng: np.random.Generator, share: float = 0.5, kind: str = "uniform") -> Rows:
+        """Return children of pairs of rows; they are neither canonical nor repaired, `mutate` is to follow.
 
-        The children are neither canonical nor repaired; `mutate` is to follow.
+        Args:
+            A: int64 ``[n, n_genes]``, canonical.
+            B: int64 ``[n, n_genes]``, canonical.
+            rng: Source of randomness.
+            share: Of uniform crossover: the probability that a gene comes from ``B``.
+            kind: ``"uniform"``: each gene comes from either; ``"one-point"``: those behind a random column from ``B``.
         """
-        take = rng.random(A.shape) < share
+        if kind == "one-point":
+            cut = rng.integers(1, max(A.shape[1], 2), size=len(A))
+            take = np.arange(A.shape[1]) >= cut[:, None]
+        else:
+            take = rng.random(A.shape) < share
         children: Rows = np.where(take, self.filled(B, A, rng), self.filled(A, B, rng))
         return children
 
@@ -82,7 +92,37 @@ class Operators:
         moved = self._at((self._place[columns, G] + shift) % self._n_values)
         return self.space.repair(np.where(chosen, moved, G), rng)
 
-    def offspring(self, parents: Rows, rng: np.random.Generator, *, cross: float = 0.9, rate: float = 1.0) -> Rows:
+    def neighbours(self, row: Rows) -> Rows:
+        """Return the networks that differ from one row in the value of a single active gene.
+
+        Genes that the change switches on begin with their first choice; forbidden combinations are left out.
+
+        Args:
+            row: int64 ``[n_genes]``, canonical.
+
+        Returns:
+            int64 ``[k, n_genes]``, canonical, distinct, in a fixed order.
+        """
+        active = self.space.active(row[None])[0]
+        changed = []
+        for g in np.flatnonzero(active & (self._n_values > 1)):
+            for value in self._values[g, : self._n_values[g]]:
+                if value != row[g]:
+                    other = row.copy()
+                    other[g] = value
+                    changed.append(other)
+        rows = self.space.canonical(np.array(changed, dtype=np.int64).reshape(-1, len(row)))
+        return unique_rows(rows[self.space.feasible(rows)])
+
+    def offspring(
+        self,
+        parents: Rows,
+        rng: np.random.Generator,
+        *,
+        cross: float = 0.9,
+        rate: float = 1.0,
+        kind: str = "uniform",
+    ) -> Rows:
         """Return one child for each pair of parents.
 
         Args:
@@ -90,9 +130,10 @@ class Operators:
             rng: Source of randomness.
             cross: Probability of crossover; without it the child starts as its first parent.
             rate: As in `mutate`.
+            kind: As in `crossover`.
         """
         A, B = parents[:, 0], parents[:, 1]
-        children = self.crossover(A, B, rng)
+        children = self.crossover(A, B, rng, kind=kind)
         crossed = rng.random(len(A)) < cross
         return self.mutate(np.where(crossed[:, None], children, self.filled(A, B, rng)), rng, rate)
 

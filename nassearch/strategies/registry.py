@@ -58,8 +58,30 @@ def strategy_options(name: str) -> dict[str, Any]:
         ConfigError: There is no such strategy.
     """
     common = set(inspect.signature(Strategy.__init__).parameters)
-    parameters = inspect.signature(_find(name).__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in common}
+    options: dict[str, Any] = {}
+    for cls in _find(name).__mro__:
+        if cls is Strategy:
+            break
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        options |= {
+            p.name: p.default
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY and p.name not in common and p.name not in options
+        }
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return options
+
+
+def takes_one_objective(name: str) -> bool:
+    """Return whether a strategy refuses several objectives unless its option ``scalarise`` makes one of them.
+
+    Raises:
+        ConfigError: There is no such strategy.
+    """
+    return _find(name).single_objective
 
 
 def _find(name: str) -> type[Strategy]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -61,33 +62,67 @@ def pack(files: Iterable[Path], base: Path, target: Path) -> None:
                 shutil.copyfileobj(source, sink, 1 << 20)
 
 
+def in_the_way(folder: Path) -> str | None:
+    """Return why a folder must not be replaced by a run folder; None where nothing is, or an empty folder or a run.
+
+    Args:
+        folder: A path that may lead nowhere.
+    """
+    from nassearch.engine import locked
+    from nassearch.runs import CONFIG_FILE
+    from nassearch.store import stored_space
+
+    if not folder.exists() and not folder.is_symlink():
+        return None
+    if folder.is_symlink() or not folder.is_dir():
+        return "is no folder"
+    if not any(folder.iterdir()):
+        return None
+    if not (folder / CONFIG_FILE).is_file():
+        return "holds files and is no run folder"
+    try:
+        stored_space(folder / STORE)
+    except RunFolderError:
+        return "holds files and is no run folder"
+    try:
+        with locked(folder):
+            return None
+    except RunFolderError:
+        return "is in use by another process"
+
+
+def free_place(folder: Path, job_id: str) -> Path:
+    """Return where a run folder can be put: the folder, or one beside it where that would destroy something else."""
+    place, number = folder, 1
+    while in_the_way(place):
+        place = folder.with_name(f"{folder.name}-{job_id}" + (f"-{number}" if number > 1 else ""))
+        number += 1
+    return place
+
+
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive into a folder, which is replaced as a whole if it exists.
+    """Unpack an archive into a folder; an empty folder or a run folder is replaced as a whole.
 
     Raises:
-        RunFolderError: The archive is damaged, or a name in it leads out of the folder.
+        RunFolderError: The archive is damaged, a name in it leads out of the folder, or something is in the way.
     """
-    incoming = folder.with_name(f".{folder.name}.incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    incoming.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                _extract(zipped, info, incoming)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        shutil.rmtree(incoming, ignore_errors=True)
-        raise RunFolderError(
-            f"the archive of the run cannot be unpacked into {folder}: {error}; fetch it again"
-        ) from error
-    except BaseException:
-        shutil.rmtree(incoming, ignore_errors=True)
-        raise
-    previous = folder.with_name(f".{folder.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
-    if folder.exists():
-        folder.rename(previous)
-    incoming.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
+        incoming = Path(aside) / "incoming"
+        incoming.mkdir()
+        try:
+            with zipfile.ZipFile(archive) as zipped:
+                for info in zipped.infolist():
+                    _extract(zipped, info, incoming)
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise RunFolderError(
+                f"the archive of the run cannot be unpacked into {folder}: {error}; fetch it again"
+            ) from error
+        if why := in_the_way(folder):
+            raise RunFolderError(f"{folder} {why}, so it is not replaced; fetch the run into another folder")
+        if folder.exists():
+            folder.rename(Path(aside) / "previous")
+        incoming.rename(folder)
 
 
 def _extract(zipped: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nassearch.errors import ConfigError, NassearchError, RunFolderError
-from nassearch.submit.archive import archive_names, pack, sha256, unpack
+from nassearch.submit.archive import archive_names, free_place, in_the_way, pack, sha256, unpack
 from nassearch.submit.command import MAX_ARCHIVE_BYTES, RemoteCommand, prepare
 from nassearch.submit.options import SubmitOptions
 from nassearch.submit.server import JobServer, wait_for
@@ -171,5 +171,8 @@ def _bring_back(server: JobServer, job_id: str, details: Any, destination: Path,
             raise NassearchError(f"the run folder did not arrive: {error}; {again}") from error
         if sha256(archive) != facts["sha256"]:
             raise RunFolderError(f"the run folder arrived damaged; {again}")
-        unpack(archive, destination)
-    out(f"run folder: {destination}\n")
+        place = free_place(destination, job_id)
+        unpack(archive, place)
+    if place != destination:
+        out(f"{destination} {in_the_way(destination)}: it is left alone\n")
+    out(f"run folder: {place}\n")

@@ -14,6 +14,7 @@ from nassearch.submit.options import SubmitOptions
 MAX_ARCHIVE_BYTES = 95 * 2**20  # the job server takes requests of up to 100 MiB
 _INPUT_FLAGS = ("--config", "--resume", "--checkpoint", "--supernet")
 _INPUT_KEYS = ("checkpoint", "supernet")
+_CLUSTER_KEYS = ("executor.address",)
 _FOLDER_TASKS = ("imagefolder", "cifar10", "npz")
 
 
@@ -56,6 +57,7 @@ class _Preparation:
         self.base = (options.working_dir or Path.cwd()).resolve()
         self.shared = [folder.resolve() for folder in options.shared_dirs]
         self.inputs: list[Path] = []
+        self.configured_out: str | None = None
 
     def result(self) -> RemoteCommand:
         if self.argv[:1] != ["run"]:
@@ -82,6 +84,8 @@ class _Preparation:
                 self._replace(index, flag, value, self._remote(path))
                 if flag == "--config":
                     self._config(path)
+                elif flag == "--resume":
+                    self._resumed(path)
         elif flag == "--task":
             self._task(value, flag)
         elif flag == "--plugin":
@@ -90,7 +94,7 @@ class _Preparation:
             key, _, text = value.partition("=")
             self._setting(key.strip(), text.strip(), "--set")
         elif flag == "--ray-address":
-            self.faults.append(f"--ray-address {value}: a submitted run uses the cluster it is sent to; leave it out")
+            self._address(f"--ray-address {value}")
 
     def _setting(self, key: str, value: Any, where: str) -> None:
         if not isinstance(value, str) or not value:
@@ -99,21 +103,46 @@ class _Preparation:
             self._input(value, f"{key} in {where}")
         elif key == "task":
             self._task(value, f"task in {where}")
+        elif key in _CLUSTER_KEYS:
+            self._address(f"{key} in {where}")
+
+    def _address(self, given: str) -> None:
+        self.faults.append(f"{given}: a submitted run uses the cluster it is sent to; leave it out")
+
+    def _resumed(self, folder: Path) -> None:
+        """Note the data and plug-ins that the run to resume needs, where they are here."""
+        from nassearch.runs import CONFIG_FILE
+
+        if not (folder / CONFIG_FILE).is_file():
+            self.faults.append(f"--resume {folder}: it has no {CONFIG_FILE}, so it is no run folder of nassearch")
+            return
+        settings = self._read(folder / CONFIG_FILE, "--resume")
+        task, plugins = settings.get("task"), settings.get("plugins") or ()
+        if isinstance(task, str):
+            self._task(task, f"task of {folder}")
+        for plugin in plugins:
+            self._plugin(str(plugin))
 
     def _config(self, path: Path) -> None:
-        import yaml
-
-        if not path.is_file():
-            return
-        try:
-            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            self.faults.append(f"--config {path}: not YAML: {' '.join(str(error).split())}")
-            return
-        for key, value in settings.items() if isinstance(settings, dict) else ():
+        settings = self._read(path, "--config")
+        executor = settings.get("executor")
+        nested = {f"executor.{k}": v for k, v in executor.items()} if isinstance(executor, dict) else {}
+        for key, value in (settings | nested).items():
             self._setting(str(key), value, str(path))
-        for plugin in (settings.get("plugins") or ()) if isinstance(settings, dict) else ():
+        for plugin in settings.get("plugins") or ():
             self._plugin(str(plugin))
+        if isinstance(out := settings.get("out"), str) and out:
+            self.configured_out = out
+
+    def _read(self, path: Path, flag: str) -> dict[str, Any]:
+        """Return the settings of a YAML file; none where it cannot be read, which is a fault."""
+        from nassearch.config import read_yaml
+
+        try:
+            return read_yaml(path)
+        except ConfigError as error:
+            self.faults += [f"{flag}: {fault}" for fault in error.faults]
+            return {}
 
     def _task(self, value: str, where: str) -> None:
         name, _, rest = value.partition(":")
@@ -160,19 +189,39 @@ class _Preparation:
             value = flags["--resume"][1]
             path = (self.base / Path(value).expanduser()).resolve()
             return value, (None if self._is_shared(path) else path)
-        if "--out" not in flags:
-            self.argv += ["--out", f"runs/{self.options.job_id}"]
-            flags = {flag: (index, value) for index, flag, value in _flags(self.argv)}
-        index, value = flags["--out"]
+        index, flag, prefix, value = self._out()
         path = Path(value).expanduser().resolve()
         if self._is_shared(path):
-            self._replace(index, "--out", value, str(path))
+            self._replace(index, flag, prefix + value, f"{prefix}{path}")
             return str(path), None
-        if path.exists() and (not path.is_dir() or any(path.iterdir())) and "--overwrite" not in self.argv:
-            self.faults.append(f"--out {value}: {path} exists already; choose another folder, or add --overwrite")
+        self._check_free(path)
         remote = self._remote(path) if path.is_relative_to(self.base) else f"runs/{path.name}"
-        self._replace(index, "--out", value, remote)
+        self._replace(index, flag, prefix + value, prefix + remote)
         return remote, path
+
+    def _out(self) -> tuple[int, str, str, str]:
+        """Return where the command says its run folder: index, flag, what stands before the path, path.
+
+        Overrides win over flags and flags over the configuration file, as in `run`.
+        """
+        given = list(_flags(self.argv))
+        for index, flag, value in reversed(given):
+            key, equals, path = value.partition("=")
+            if flag == "--set" and key.strip() == "out" and path.strip():
+                return index, flag, key + equals, path
+        if not any(flag == "--out" for _, flag, _ in given):
+            self.argv += ["--out", self.configured_out or f"runs/{self.options.job_id}"]
+        index, flag, value = next(found for found in reversed(list(_flags(self.argv))) if found[1] == "--out")
+        return index, flag, "", value
+
+    def _check_free(self, path: Path) -> None:
+        """Refuse a destination that `run` would refuse, before anything is sent."""
+        from nassearch.engine import check_folder_is_free
+
+        try:
+            check_folder_is_free(path, "--overwrite" in self.argv)
+        except ConfigError as error:
+            self.faults += error.faults
 
     def _is_shared(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self.shared)

@@ -31,7 +31,7 @@ def build(request: TaskRequest) -> Task:
     from nassearch.tasks.image_task import make_image_task
     from nassearch.tasks.imagefolder import existing_folder
 
-    return make_image_task(request, _find(existing_folder(request.argument)))
+    return make_image_task(request, _find(existing_folder(request.path(request.argument))))
 
 
 def _find(folder: Path) -> LabelledImages:

@@ -70,9 +70,14 @@ def _load(request: TaskRequest) -> dict[str, Any]:
             f"{request.spec}: the package 'datasets' is not installed; install it with 'pip install datasets', "
             "or use torchvision:NAME, imagefolder:DIR or npz:FILE"
         ) from error
+    if tuple(int(part) for part in datasets.__version__.split(".")[:2]) < (4, 0):
+        raise DataError(
+            f"{request.spec}: 'datasets' {datasets.__version__} may run code of a data set's repository; install "
+            "version 4 or later with 'pip install -U datasets'"
+        )
     name, _, config = request.argument.partition(":")
     try:
-        # Code in a data set's repository is never run.
+        # Code in a data set's repository is never run: versions that could are refused above.
         loaded = datasets.load_dataset(name, config or None, revision=request.options["revision"])
     except Exception as error:  # of another library and of the HTTP client below it: all mean no data
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -28,16 +28,15 @@ def build(request: TaskRequest) -> Task:
     """A folder with one sub-folder of images per class, or train/ and test/ (or val/) with such sub-folders."""
     from nassearch.tasks.image_task import make_image_task
 
-    return make_image_task(request, read_folder(existing_folder(request.argument)))
+    return make_image_task(request, read_folder(existing_folder(request.path(request.argument))))
 
 
-def existing_folder(given: str) -> Path:
+def existing_folder(folder: Path) -> Path:
     """Return the folder a user named.
 
     Raises:
         DataError: There is none, or it is empty.
     """
-    folder = Path(given).expanduser()
     if not folder.exists():
         raise DataError(f"the data folder {folder} does not exist; give a folder with {_LAYOUT}")
     if not folder.is_dir():

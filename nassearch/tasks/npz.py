@@ -31,7 +31,7 @@ def build(request: TaskRequest) -> Task:
     """A .npz file with images + labels, or blob + offset + label (encoded images); a second one is for the report."""
     from nassearch.tasks.image_task import make_image_task
 
-    files = [Path(part.strip()).expanduser() for part in request.argument.split(",") if part.strip()]
+    files = [request.path(part.strip()) for part in request.argument.split(",") if part.strip()]
     if not 1 <= len(files) <= 2:
         raise DataError(f"npz:{request.argument} names {len(files)} files; give one, or one and a test set")
     return make_image_task(request, read_npz(files[0], files[1] if len(files) == 2 else None))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from nassearch.errors import ConfigError
@@ -80,6 +81,7 @@ class TaskRequest:
         argument: What stands between the name and the options, e.g. a folder; may be empty.
         options: Every option of the task: as given, else its default.
         seed: Seed of the splits and of everything drawn once.
+        base: Where relative paths count from if they lead nowhere here: the folder a run was started in.
     """
 
     spec: str
@@ -87,6 +89,14 @@ class TaskRequest:
     argument: str
     options: Mapping[str, Any]
     seed: int
+    base: Path | None = None
+
+    def path(self, text: str) -> Path:
+        """Return a path of the specification, with ``~`` spelt out and ``base`` tried where it is not here."""
+        path = Path(text).expanduser()
+        if self.base is not None and not path.is_absolute() and not path.exists() and (self.base / path).exists():
+            return self.base / path
+        return path
 
 
 def split_options(rest: str) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nassearch.errors import ConfigError
@@ -98,13 +99,14 @@ def list_tasks() -> list[TaskEntry]:
     return [_REGISTRY[name] for name in sorted(_REGISTRY)]
 
 
-def make_task(spec: str, *, seed: int = 0) -> Task:
+def make_task(spec: str, *, seed: int = 0, base: Path | None = None) -> Task:
     """Build the task that a specification names.
 
     Args:
         spec: ``NAME[:ARGUMENT][,key=value…]``, e.g. ``"digits"``, ``"digits:train=600,noise=0.3"`` or
             ``"imagefolder:/data/photos,image_size=64"``.
         seed: Seed of the splits and of everything drawn once.
+        base: Where relative paths count from if they lead nowhere here, see `TaskRequest.path`.
 
     Raises:
         ConfigError: An unknown task (the nearest name is suggested) or bad options, all together.
@@ -125,7 +127,7 @@ def make_task(spec: str, *, seed: int = 0) -> Task:
         )
     if not argument and ":" in entry.usage:
         raise ConfigError(f"task {name!r} needs to know which data; write {entry.usage}")
-    return entry.build(TaskRequest(spec.strip(), name, argument, options, seed))
+    return entry.build(TaskRequest(spec.strip(), name, argument, options, seed, base))
 
 
 def from_payload(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nassearch.tasks.images import ImageSource
 
 _DEFAULT_ROOT = "~/.cache/nassearch/torchvision"
+_UNPICKLES_CACHES = ("LSUN", "LSUNClass")
 _TEST_SPLITS = ("test", "val", "valid")
 _OPTIONS = (*IMAGE_OPTIONS, Option("download", "bool", True, "download the data set where it is not in ROOT"))
 
@@ -32,7 +33,11 @@ def build(request: TaskRequest) -> Task:
     name, _, root = request.argument.partition(":")
     kind = _find(name)
     name = kind.__name__
-    folder = Path(root or _DEFAULT_ROOT).expanduser()
+    if name in _UNPICKLES_CACHES:
+        raise ConfigError(
+            f"torchvision's {name} unpickles a cache file that nothing checks; use imagefolder:DIR instead"
+        )
+    folder = request.path(root or _DEFAULT_ROOT)
     sets = _open(name, kind, folder, request.options["download"])
     labels = [_labels(name, dataset) for dataset in sets]
     n_train = len(labels[0])

@@ -40,3 +40,15 @@ def reals(predictor: str, option: str, values: object) -> list[float]:
     if not isinstance(values, list | tuple) or not values:
         raise InvalidOption(f"{predictor}: {option} must be a list of positive numbers, got {values!r}")
     return [real(predictor, option, v) for v in values]
+
+
+def choice(predictor: str, option: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``allowed``.
+
+    Raises:
+        InvalidOption: It is not.
+    """
+    if value not in allowed:
+        names = ", ".join(repr(a) for a in allowed)
+        raise InvalidOption(f"{predictor}: {option} must be one of {names}, got {value!r}")
+    return str(value)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from predictors.base import Floats, Ints, Predictor
-from predictors.models.options import reals
+from predictors.models.options import choice, reals
 from predictors.models.scaling import Scaler
 from predictors.quality import calibration_factor, cross_calibrated
 from predictors.registry import register_predictor
 from predictors.serialization import Record
+from predictors.targets import TARGETS
 
 _EPSILON = 0.02  # width of the tube, in standard deviations of the targets
 _DIRECTIONS = 128  # of the kernel matrix that the uncertainty keeps: linear cost in the training rows
@@ -32,6 +33,7 @@ class SVR(Predictor):
         gammas: Kernel coefficients to choose from, relative to one over the mean squared distance of a row
             to the centre.
         costs: Values of C to choose from, for standardised targets.
+        target: "raw", "log", or "auto": whichever predicts held-out rows better.
     """
 
     def __init__(
@@ -40,9 +42,12 @@ class SVR(Predictor):
         seed: int = 0,
         gammas: Sequence[float] = (0.03, 0.1, 0.3),
         costs: Sequence[float] = (1.0, 10.0, 100.0),
+        target: str = "raw",
     ) -> None:
         self._gammas, self._costs = reals(self.name, "gammas", gammas), reals(self.name, "costs", costs)
-        super().__init__(seed=seed, gammas=self._gammas, costs=self._costs)
+        super().__init__(
+            seed=seed, gammas=self._gammas, costs=self._costs, target=choice(self.name, "target", target, TARGETS)
+        )
 
     def _fit(self, X: Floats, y: Floats) -> None:
         self._scaler = Scaler.fit(X, y)

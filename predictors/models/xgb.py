@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from predictors.base import Floats, Predictor
 from predictors.models.fold_ensemble import FoldEnsemble
-from predictors.models.options import real, whole
+from predictors.models.options import choice, real, whole
+from predictors.models.ranking import LOSSES, Calibration
 from predictors.models.scaling import Scaler
 from predictors.registry import register_predictor
 from predictors.serialization import Record
+from predictors.targets import TARGETS
 
 # Columns that a split may choose from at least: a share of a handful of features would be one at random.
 _LEAST_COLUMNS = 8
+_PAIRS_A_ROW = 8  # drawn for each row and tree, for the ranking loss
 
 
 @register_predictor("xgboost")
@@ -34,6 +37,9 @@ class XGBoost(Predictor):
         subsample: Share of the rows that a tree sees.
         min_child_weight: Least number of rows in a leaf.
         reg_lambda: L2 penalty of leaf values.
+        loss: "squared", or "rank": pairs in the right order (LambdaMART, Burges, 2010), with a line through the
+            training rows to the unit of the target.
+        target: "raw", "log", or "auto": whichever predicts held-out rows better.
         n_jobs: Threads; more are faster on thousands of rows only.
     """
 
@@ -48,6 +54,8 @@ class XGBoost(Predictor):
         subsample: float = 0.8,
         min_child_weight: float = 2.0,
         reg_lambda: float = 1.0,
+        loss: str = "squared",
+        target: str = "raw",
         n_jobs: int = 1,
     ) -> None:
         super().__init__(
@@ -59,6 +67,8 @@ class XGBoost(Predictor):
             subsample=real(self.name, "subsample", subsample, at_most=1.0),
             min_child_weight=real(self.name, "min_child_weight", min_child_weight),
             reg_lambda=real(self.name, "reg_lambda", reg_lambda),
+            loss=choice(self.name, "loss", loss, LOSSES),
+            target=choice(self.name, "target", target, TARGETS),
             n_jobs=whole(self.name, "n_jobs", n_jobs, at_least=1),
         )
 
@@ -70,18 +80,29 @@ class XGBoost(Predictor):
         targets = self._scaler.targets(y)
         left_out = np.unique(self._folds)
         self._boosters = []
+        ranking = self.options["loss"] == "rank"
         for fold in left_out:
             kept = self._folds != fold
-            data = xgboost.DMatrix(scaled[kept], targets[kept], nthread=self.options["n_jobs"])
+            # Relevances may not be negative; how far apart they are does not matter.
+            labels = targets[kept] - targets.min() if ranking else targets[kept]
+            data = xgboost.DMatrix(scaled[kept], labels, nthread=self.options["n_jobs"])
+            if ranking:
+                data.set_group([int(kept.sum())])
             self._boosters.append(xgboost.train(self._parameters(int(fold)), data, self.options["trees"]))
+        seen = left_out[:, None] != self._folds
+        self._calibration = Calibration.fit(self._scores(scaled), targets, seen) if ranking else None
         members = self._members(scaled)
         self._ensemble, mean, std = FoldEnsemble.fit(members, left_out, targets, self._folds)
         self._out_of_fold = self._scaler.unscaled(mean, std)
 
     def _parameters(self, member: int) -> dict[str, Any]:
         o = self.options
-        return {
-            "objective": "reg:squarederror",
+        loss = {"objective": "reg:squarederror"}
+        if o["loss"] == "rank":
+            pairs = min(_PAIRS_A_ROW, len(self._folds) - 1)
+            loss = {"objective": "rank:pairwise", "lambdarank_pair_method": "mean"}
+            loss |= {"lambdarank_num_pair_per_sample": str(pairs), "lambdarank_normalization": "0"}
+        return loss | {
             "base_score": 0.0,  # targets are centred
             "tree_method": "hist",
             "device": "cpu",
@@ -99,6 +120,10 @@ class XGBoost(Predictor):
 
     def _members(self, scaled: NDArray[np.float32]) -> Floats:
         """Return the boosters' predictions of scaled rows, float64 ``[m, n]``."""
+        scores = self._scores(scaled)
+        return scores if self._calibration is None else self._calibration(scores)
+
+    def _scores(self, scaled: NDArray[np.float32]) -> Floats:
         return np.stack([b.inplace_predict(scaled) for b in self._boosters]).astype(np.float64)
 
     def _predict(self, X: Floats) -> tuple[Floats, Floats]:
@@ -108,6 +133,8 @@ class XGBoost(Predictor):
     def _store(self, record: Record) -> None:
         self._scaler.store(record)
         record.arrays["ensemble"] = np.array([self._ensemble.noise, self._ensemble.factor])
+        if self._calibration is not None:
+            self._calibration.store(record)
         for i, booster in enumerate(self._boosters):
             record.texts[f"booster-{i:03d}"] = booster.save_raw("json").decode("utf-8")
 
@@ -116,6 +143,7 @@ class XGBoost(Predictor):
 
         self._scaler = Scaler.restore(record)
         self._ensemble = FoldEnsemble(*record.arrays["ensemble"].tolist())
+        self._calibration = Calibration.restore(record) if self.options["loss"] == "rank" else None
         self._boosters = []
         for name in sorted(record.texts):
             booster = xgboost.Booster({"nthread": self.options["n_jobs"], "device": "cpu"})

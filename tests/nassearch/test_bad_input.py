@@ -62,7 +62,7 @@ def _contents(folder: Path) -> dict[Path, bytes | None]:
         (["--space", "mobilenetv3-tny"], ["'mobilenetv3-tny'", "did you mean 'mobilenetv3-tiny'"]),
         (["--task", "digit"], ["unknown task 'digit'", "did you mean 'digits'", "imagefolder:"]),
         (["--task", "digits:trian=5"], ["no option 'trian'", "did you mean 'train'"]),
-        (["--strategy", "nsga3"], ["unknown strategy 'nsga3'", "did you mean 'nsga2'", "linas"]),
+        (["--strategy", "lnias"], ["unknown strategy 'lnias'", "did you mean 'linas'", "nsga2"]),
         (["-o", "tpo1:max"], ["unknown metric 'tpo1'", "did you mean 'top1'", "latency_ms"]),
         (["--executor", "locl"], ["unknown executor 'locl'", "did you mean 'local'", "ray"]),
         (["--export-format", "onx"], ["unknown export format 'onx'", "did you mean 'onnx'", "state-dict"]),
@@ -184,13 +184,13 @@ def test_a_checkpoint_that_is_none_is_refused(base: list[str], fails: Fails, tmp
     fails([*base, *ofa, "--checkpoint", "notes.pth"], "notes.pth", "not a readable torch checkpoint")
 
 
-def test_a_supernet_that_does_not_fit_is_refused(
-    base: list[str], fails: Fails, tmp_path: Path, finished: Path
-) -> None:
+def test_a_supernet_that_does_not_fit_is_refused(base: list[str], fails: Fails, tmp_path: Path, finished: Path) -> None:
     saved = ["--supernet", str(finished / "supernet")]
     fails([*base, *saved, "--space", "ofa-mobilenetv3-w1.0"], "holds a supernet of space 'mobilenetv3-tiny'")
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "three.npz", images=rng.integers(0, 255, (90, 16, 16), dtype=np.uint8), labels=np.arange(90) % 3)
+    np.savez(
+        tmp_path / "three.npz", images=rng.integers(0, 255, (90, 16, 16), dtype=np.uint8), labels=np.arange(90) % 3
+    )
     fails([*base, *saved, "--task", "npz:three.npz"], "num_classes=10, the task needs num_classes=3")
     # A space without the option says what its inputs are.
     fails([*base, "--space", "ofa-mobilenetv3-w1.0"], "in_channels=3, the task needs in_channels=1")
@@ -321,9 +321,9 @@ def test_resume_on_other_data_is_refused(fails: Fails, run_folder: Path) -> None
 
 
 def _hold(folder: str, ready: object, release: object) -> None:
-    from nassearch.engine import _locked
+    from nassearch.engine import locked
 
-    with _locked(Path(folder)):
+    with locked(Path(folder)):
         ready.set()  # type: ignore[attr-defined]
         release.wait(60)  # type: ignore[attr-defined]
 

@@ -21,7 +21,7 @@ from nassearch.cli import _run
 from nassearch.errors import EvaluationError
 
 COMMANDS = [
-    *("run", "profile", "spaces", "strategies", "status", "front", "plot", "report", "export", "evaluate"),
+    *("run", "profile", "spaces", "strategies", "bench", "status", "front", "plot", "report", "export", "evaluate"),
     *("submit", "doctor"),
 ]
 HEAVY = ("torch", "torchvision", "transformers", "timm", "ray", "xgboost", "sklearn", "pymoo", "optuna", "scipy")
@@ -71,7 +71,8 @@ def test_version(call: Call) -> None:
 @pytest.mark.parametrize("argv", [["--help"], ["spaces"], ["strategies"], ["run", "--help"]], ids=" ".join)
 def test_it_starts_in_less_than_a_second_without_heavy_packages(argv: list[str]) -> None:
     code = (
-        "import sys\nfrom nassearch.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit as e: assert not e.code\n"
+        "import sys\nfrom nassearch.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit as e: assert not e.code\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
     spent = []
@@ -141,7 +142,12 @@ def test_status(call: Call, finished: Path) -> None:
     assert "not finished" not in text
     data = json.loads(call("status", finished, "--json"))
     assert (data["evaluated"], data["budget"], data["failed"], data["in_flight_or_lost"]) == (12, 12, 0, 0)
-    assert (data["space"], data["strategy"], data["errors"], data["reported"]) == ("mobilenetv3-tiny", "nsga2", {}, True)
+    assert (data["space"], data["strategy"], data["errors"], data["reported"]) == (
+        "mobilenetv3-tiny",
+        "nsga2",
+        {},
+        True,
+    )
     assert data["front"]
 
 

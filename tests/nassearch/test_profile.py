@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from nassearch.constraints import Constraint
+from nassearch.devices import KnownDevices
 from nassearch.errors import ConfigError
 from nassearch.evaluation import EvaluationSettings, SupernetEvaluator
+from nassearch.executors import ExecutorSettings
+from nassearch.executors.local import LocalExecutor
 from nassearch.profile import Bounds, analytic_bounds, check_satisfiable, evaluated_bounds, unsatisfiable
 from nassearch.tasks import make_task
 from supernets import build
@@ -33,14 +36,18 @@ def test_analytic_bounds_are_those_of_the_extracted_ends(net) -> None:
 
 def test_evaluated_bounds_cover_both_ends_and_the_sample(net, small_task: str) -> None:
     evaluator = SupernetEvaluator(net, make_task(small_task), EvaluationSettings(("top1",), {}, 64, 32))
-    bounds, seconds = evaluated_bounds(evaluator, ["top1", "macs_m"], n_sampled=2, seed=0, threads=1)
+    executor = LocalExecutor(evaluator, ExecutorSettings())
+
+    def measured() -> tuple[dict[str, Bounds], float]:
+        return evaluated_bounds(executor, net.space, ["top1", "macs_m"], n_sampled=2, seed=0, devices=KnownDevices())
+
+    bounds, seconds = measured()
     (largest,) = net.space.decode(net.space.largest[None])
     assert bounds["top1"].largest == evaluator.quality(largest).values["top1"]
     assert bounds["macs_m"].smallest < bounds["macs_m"].largest
     assert bounds["top1"].least <= min(bounds["top1"].smallest, bounds["top1"].largest)
     assert seconds > 0
-    again, _ = evaluated_bounds(evaluator, ["top1", "macs_m"], n_sampled=2, seed=0, threads=1)
-    assert again == bounds
+    assert measured()[0] == bounds
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class ToyEvaluator:
     def __init__(self, crash_at: int | None = None, fail: Any = lambda _arch: False) -> None:
         self.crash_at, self.fail, self.seen = crash_at, fail, []
 
-    def quality(self, arch: Mapping[str, Any]) -> Part:
+    def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
         if self.crash_at is not None and len(self.seen) == self.crash_at:
             raise _Crash
         self.seen.append(dict(arch))
@@ -130,8 +130,8 @@ def test_a_row_of_failures_ends_the_run_with_everything_saved(tmp_path: Path) ->
 
 def test_a_metric_that_is_missing_or_not_finite_is_a_failure(tmp_path: Path) -> None:
     class Nan(ToyEvaluator):
-        def quality(self, arch: Mapping[str, Any]) -> Part:
-            part = super().quality(arch)
+        def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
+            part = super().quality(arch, split)
             return Part({"top1": float("nan")}) if len(self.seen) % 3 == 0 else part
 
     _run(tmp_path, Nan(), "random")

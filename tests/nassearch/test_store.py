@@ -65,7 +65,7 @@ def test_an_evaluation_is_logged_once_and_only_of_a_proposal(tmp_path: Path) -> 
 def test_a_store_of_another_space_is_refused(tmp_path: Path) -> None:
     _store(tmp_path).close()
     other = SearchSpace("t", SPACE.genes)
-    with pytest.raises(RunFolderError, match="belongs to search space 's'.*this run has 't'"):
+    with pytest.raises(RunFolderError, match=r"belongs to search space 's'.*this run has 't'"):
         Store(tmp_path / "evaluations.sqlite", other)
 
 

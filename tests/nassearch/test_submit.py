@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -11,16 +12,20 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
+from nassearch.engine import locked
 from nassearch.errors import ConfigError, RunFolderError
+from nassearch.store import Store
 from nassearch.submit import SubmitOptions, attach, submit
 from nassearch.submit.archive import archive_names, files_below, pack, sha256, unpack
 from nassearch.submit.command import prepare
 from nassearch.submit.job import leave
 from nassearch.submit.server import JobServer, find_token
+from search_spaces import Gene, SearchSpace
 
 OPTIONS = SubmitOptions("http://127.0.0.1:8265", job_id="job-1")
 
@@ -30,6 +35,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    return folder
+
+
+def make_run(folder: Path, text: str = "space: toy\n") -> Path:
+    """Make what looks like a run folder to everyone who may replace or refuse it."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(text)
+    Store(folder / "evaluations.sqlite", SearchSpace("toy", [Gene("w", [1, 2])]), create=True).close()
     return folder
 
 
@@ -54,14 +67,15 @@ def test_only_the_files_that_the_command_names_are_sent(here: Path) -> None:
 
 
 def test_working_dir_is_sent_without_caches_and_other_runs(here: Path) -> None:
-    for name in ("a.py", ".git/config", "runs/old/evaluations.sqlite", "runs/old/front.csv", "pkg/__pycache__/b.pyc"):
+    make_run(here / "runs/old")
+    for name in ("a.py", ".git/config", "runs/old/front.csv", "pkg/__pycache__/b.pyc"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text("x")
     (here / "leak").symlink_to("/etc/passwd")
     options = SubmitOptions("http://h:8265", working_dir=Path())
     assert [f.name for f in prepare(["run", "--space", "s"], options).files] == ["a.py"]
     resumed = prepare(["run", "--resume", "runs/old"], options)
-    assert [f.name for f in resumed.files] == ["a.py", "evaluations.sqlite", "front.csv"]
+    assert [f.name for f in resumed.files] == ["a.py", "config.yaml", "evaluations.sqlite", "front.csv"]
     assert resumed.argv == ("run", "--resume", "runs/old")
     assert resumed.destination == here / "runs/old"
 
@@ -90,18 +104,57 @@ def test_shared_folders_are_left_alone(here: Path, tmp_path: Path) -> None:
 
 def test_what_means_nothing_elsewhere_is_refused_all_at_once(here: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    (here / "taken").mkdir()
-    (here / "taken/front.csv").touch()
     argv = ["run", "--task", "imagefolder:../photos", "--checkpoint", "none.pth", "--ray-address", "auto"]
     with pytest.raises(ConfigError) as caught:
-        prepare([*argv, "--out", "taken"], OPTIONS)
+        prepare([*argv, "--set", "executor.address=auto"], OPTIONS)
     faults = "\n".join(caught.value.faults)
     assert len(caught.value.faults) == 4
     assert "outside" in faults
     assert "none.pth does not exist" in faults
     assert "--ray-address auto" in faults
-    assert "taken exists already" in faults
-    assert prepare(["run", "--out", "taken", "--overwrite"], OPTIONS).destination == here / "taken"
+    assert "executor.address in --set" in faults
+
+
+def test_only_run_folders_are_overwritten(here: Path) -> None:
+    (here / "thesis").mkdir()
+    (here / "thesis/chapter1.tex").touch()
+    for flags in ([], ["--overwrite"]):
+        with pytest.raises(ConfigError, match=r"thesis .*holds"):
+            prepare(["run", "--out", "thesis", *flags], OPTIONS)
+    make_run(here / "runs/a")
+    with pytest.raises(ConfigError, match=r"holds a run already.*--overwrite"):
+        prepare(["run", "--out", "runs/a"], OPTIONS)
+    assert prepare(["run", "--out", "runs/a", "--overwrite"], OPTIONS).destination == here / "runs/a"
+    with locked(here / "runs/a"), pytest.raises(ConfigError, match="in use"):
+        prepare(["run", "--out", "runs/a", "--overwrite"], OPTIONS)
+
+
+def test_run_folder_is_where_the_configuration_says(here: Path, tmp_path: Path) -> None:
+    (here / "run.yaml").write_text("space: s\nout: runs/from-file\n")
+    configured = ["run", "--config", "run.yaml"]
+    command = prepare(configured, OPTIONS)
+    assert command.argv == (*configured, "--out", "runs/from-file")
+    assert (command.folder, command.destination) == ("runs/from-file", here / "runs/from-file")
+    # A flag wins over the file, an override over the flag; and places that are not sent get another one there.
+    assert prepare([*configured, "--out", "runs/flag"], OPTIONS).destination == here / "runs/flag"
+    argv = [*configured, "--out", "runs/flag", "--set", f"out={tmp_path}/set"]
+    command = prepare(argv, OPTIONS)
+    assert command.argv == (*argv[:-1], "out=runs/set")
+    assert (command.folder, command.destination) == ("runs/set", tmp_path / "set")
+    (here / "run.yaml").write_text(f"out: {tmp_path}/elsewhere\nexecutor: {{name: ray, address: 'ray://h:1'}}\n")
+    with pytest.raises(ConfigError, match=r"executor.address in .*run.yaml"):
+        prepare(configured, OPTIONS)
+
+
+def test_a_resumed_run_takes_its_data_along(here: Path) -> None:
+    (here / "photos/cats").mkdir(parents=True)
+    (here / "photos/cats/1.png").touch()
+    make_run(here / "runs/old", "space: s\ntask: imagefolder:photos,noise=0.1\nsupernet: /gone\n")
+    command = prepare(["run", "--resume", "runs/old"], OPTIONS)
+    assert {f.name for f in command.files} == {"1.png", "config.yaml", "evaluations.sqlite"}
+    (here / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no run folder"):
+        prepare(["run", "--resume", "empty"], OPTIONS)
 
 
 @pytest.mark.parametrize("argv", [[], ["spaces"], ["--space", "x"]])
@@ -123,12 +176,32 @@ def test_archive_round_trip_replaces_the_folder(tmp_path: Path) -> None:
     pack(files_below(source), source, tmp_path / "2.zip")
     assert sha256(tmp_path / "1.zip") == sha256(tmp_path / "2.zip")
 
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "old").touch()
+    target = make_run(tmp_path / "target")
     unpack(tmp_path / "1.zip", target)
     assert sorted(p.relative_to(target).as_posix() for p in target.rglob("*")) == ["empty", "sub", "sub/a.bin"]
     assert (target / "sub/a.bin").read_bytes() == (source / "sub/a.bin").read_bytes()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_archive_never_replaces_what_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/new").touch()
+    pack(files_below(tmp_path / "source"), tmp_path / "source", tmp_path / "1.zip")
+    thesis, other = tmp_path / "thesis", tmp_path / "other"
+    thesis.mkdir()
+    (thesis / "chapter1.tex").touch()
+    other.mkdir()
+    (other / "config.yaml").touch()  # another program's
+    (other / "evaluations.sqlite").touch()
+    for folder in (thesis, other):
+        with pytest.raises(RunFolderError, match="not replaced"):
+            unpack(tmp_path / "1.zip", folder)
+        assert not (folder / "new").exists()
+    assert (thesis / "chapter1.tex").exists()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    unpack(tmp_path / "1.zip", empty)
+    assert (empty / "new").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -217,6 +290,58 @@ def test_interrupted_following_leaves_the_job_running(here: Path, monkeypatch: p
     sent = {Path(p).name for p in request["runtime_env"]["py_modules"]}
     assert sent == {"search_spaces", "supernets", "predictors", "nassearch"}
     assert request["entrypoint_num_cpus"] == 2
+
+
+class FinishedServer:
+    """Has a job that is done, and its archive."""
+
+    address = "http://h:8265"
+
+    def __init__(self, archive: Path, destination: Path) -> None:
+        self.archive = archive
+        self.state = SimpleNamespace(
+            status=SimpleNamespace(value="SUCCEEDED"), driver_exit_code=0, driver_node_id="n", message="",
+            metadata={"nassearch_destination": str(destination)},
+        )  # fmt: skip
+
+    def details(self, job_id: str) -> Any:
+        return self.state
+
+    def follow(self, job_id: str, write: object) -> Any:
+        return self.state
+
+    def fetch(self, node: str, name: str, target: Path | None = None) -> bytes:
+        if target is None:
+            return json.dumps({"bytes": self.archive.stat().st_size, "sha256": sha256(self.archive)}).encode()
+        target.write_bytes(self.archive.read_bytes())
+        return b""
+
+
+def test_a_run_folder_that_comes_back_destroys_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_run(tmp_path / "made", "space: new\n")
+    pack(files_below(made), made, tmp_path / "run.zip")
+    destination = tmp_path / "runs/a"
+    server = FinishedServer(tmp_path / "run.zip", destination)
+    monkeypatch.setattr("nassearch.submit.client.JobServer", lambda _address: server)
+
+    def fetched() -> str:
+        text: list[str] = []
+        assert attach("http://h:8265", "job-9", out=text.append) == 0
+        return "".join(text)
+
+    assert fetched() == f"run folder: {destination}\n"
+    (destination / "config.yaml").write_text("space: old\n")
+    assert fetched() == f"run folder: {destination}\n"  # a run folder is replaced
+    assert (destination / "config.yaml").read_text() == "space: new\n"
+    (destination / "config.yaml").unlink()
+    (destination / "thesis.tex").touch()
+    text = fetched()
+    assert "is no run folder: it is left alone" in text
+    assert text.endswith(f"run folder: {destination}-job-9\n")
+    assert (destination / "thesis.tex").exists()
+    assert (tmp_path / "runs/a-job-9/config.yaml").read_text() == "space: new\n"
+    with locked(tmp_path / "runs/a-job-9"):
+        assert fetched().endswith(f"run folder: {destination}-job-9-2\n")
 
 
 def test_too_much_data_is_refused_with_the_largest_files(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_better_than_chance_depends_on_n(tau: float, n: int, better: bool) -> No
     assert Quality(tau, tau, 1.0, 1.0, n, 0.9, 5).ranks_better_than_chance is better
 
 
-@pytest.mark.parametrize(("n", "folds"), [(2, 2), (10, 10), (11, 5), (103, 5)])
+@pytest.mark.parametrize(("n", "folds"), [(2, 2), (10, 10), (11, 10), (103, 10), (121, 5)])
 def test_folds_are_balanced_and_cover_all_rows(n: int, folds: int) -> None:
     assigned = assign_folds(np.random.default_rng(0).normal(size=(n, 3)), seed=1)
     sizes = np.bincount(assigned)

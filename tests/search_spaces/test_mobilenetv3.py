@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search_spaces import UnknownSpace, get_space, list_spaces, register_space, space_summary
+from search_spaces import UnknownSpace, get_space, list_spaces, mobilenetv3_space, register_space, space_summary
 from search_spaces.errors import SearchSpaceError
 
 
@@ -48,3 +48,11 @@ def test_features_of_the_landmarks_differ_in_every_searched_gene() -> None:
     X = space.features(np.stack([space.largest, space.smallest]))
     assert X.shape == (2, 45 * 3 + 45)
     assert (X[0] != X[1]).sum() > 45
+
+
+def test_single_widths_and_resolutions_are_kept() -> None:
+    space = mobilenetv3_space(
+        "s", stages=1, kernel_sizes=(3,), expand_ratios=(2,), depths=(1, 2), widths=(0.5,), resolutions=(12,)
+    )
+    arch = space.decode(space.smallest[None])[0]
+    assert (arch["width"], arch["resolution"], space.n_distinct) == (0.5, 12, 2)

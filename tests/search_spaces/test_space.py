@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from search_spaces import Gene, InvalidArchitecture, SearchSpace, SearchSpaceError, get_space
+from search_spaces.counting import draw_networks
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def space() -> SearchSpace:
             Gene("k.0", [3, 5, 7], role="kernel"),
             Gene("k.1", [3, 5, 7], active_when={"d": {2}}, role="kernel"),
             Gene("d", [1, 2], role="depth"),
-            Gene("stem", [0, 1, 2], aliases={0: 1}),
+            Gene("stem", [0, 1, 2], aliases={0: 1}, largest=1),
         ],
         forbidden=[{"k.0": {7}, "stem": {2}}],
     )
@@ -136,3 +137,35 @@ def test_a_hundred_thousand_genotypes_of_45_genes_take_less_than_a_second_of_pro
         space.features(space.canonical(rows))
         best = min(best, time.process_time() - started)
     assert best < 1.0
+
+
+def test_a_space_whose_networks_are_nearly_all_behind_one_value_is_sampled_in_full() -> None:
+    # 63 of the 64 values of the first gene are one network each; 4^10 networks are behind the last one.
+    gate = Gene("gate", range(64))
+    space = SearchSpace("s", [gate, *(Gene(f"g{i}", range(4), active_when={"gate": {63}}) for i in range(10))])
+    assert space.n_distinct == 63 + 4**10
+    rows = space.sample(5000, np.random.default_rng(0))
+    assert len(set(space.keys(rows))) == len(rows) == 5000
+
+
+def test_networks_are_drawn_uniformly() -> None:
+    space = SearchSpace("s", [Gene("d", [1, 2, 3]), Gene("a", range(4), active_when={"d": {3}}), Gene("b", [0, 1])])
+    rows = draw_networks(space, 12_000, np.random.default_rng(0))
+    counts = np.unique(space.keys(rows), return_counts=True)[1]
+    assert len(counts) == space.n_distinct == 12
+    assert counts.min() > 850  # 1,000 expected; six standard deviations are 180
+    assert counts.max() < 1150
+    np.testing.assert_array_equal(space.canonical(rows), rows)
+
+
+@pytest.mark.parametrize("forbidden", [{}, {"a": set()}])
+def test_empty_forbidden_combinations_are_refused(forbidden: dict) -> None:
+    with pytest.raises(SearchSpaceError, match="names no gene or no value"):
+        SearchSpace("s", [Gene("a", [1, 2])], [forbidden])
+
+
+def test_a_forbidden_landmark_is_refused_when_it_is_asked_for() -> None:
+    space = SearchSpace("s", [Gene("a", [1, 2]), Gene("b", [1, 2])], [{"a": {2}, "b": {2}}])
+    assert space.n_distinct == 3
+    with pytest.raises(SearchSpaceError, match="forbids its own largest network"):
+        space.largest  # noqa: B018 - a property that checks

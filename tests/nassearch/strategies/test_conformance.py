@@ -12,8 +12,14 @@ from search_spaces import Rows
 pytestmark = pytest.mark.filterwarnings("ignore:linas evolves")
 
 
+# Each proposal of Optuna's Gaussian process takes a good part of a second.
+_SLOW = {"gp"}
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("name", list_strategies())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in list_strategies()]
+)
 def test_conformance(name: str, check: Callable[[str], None]) -> None:
     check(name)
 

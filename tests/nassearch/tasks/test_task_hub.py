@@ -155,6 +155,7 @@ class HubSet:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     module = ModuleType("datasets")
+    module.__version__ = "4.0.0"  # type: ignore[attr-defined]
     calls: dict[str, Any] = {"sets": {"train": HubSet([0, 2] * 20), "validation": HubSet([2, 0] * 3)}}
 
     def load_dataset(*args: Any, **kwargs: Any) -> Any:
@@ -221,3 +222,16 @@ def test_encoded_image_of_any_kind(value: Any) -> None:
 def test_encoded_image_of_something_else() -> None:
     with pytest.raises(DataError, match="image 3 is a list, not an image"):
         encoded_image([1, 2], "image 3")
+
+
+def test_a_version_of_datasets_that_could_run_remote_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("datasets")
+    module.__version__ = "2.19.1"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    with pytest.raises(DataError, match="'datasets' 2.19.1 may run code"):
+        make_task("hf:someone/things")
+
+
+def test_sets_that_unpickle_unchecked_files_are_refused() -> None:
+    with pytest.raises(ConfigError, match="LSUN unpickles"):
+        make_task("torchvision:LSUN:/nowhere")

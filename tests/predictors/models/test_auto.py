@@ -13,22 +13,27 @@ import pytest
 
 from predictors import load_predictor, make_predictor
 from predictors.conformance import synthetic_problem
-from predictors.models.auto import Auto, _convex_weights
+from predictors.models.auto import Auto
+from predictors.models.stack import convex_weights
+
+
+def _plain(means: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return convex_weights(means, y, np.ones(len(y)))
 
 
 def test_convex_weights_recover_a_mixture() -> None:
     rng = np.random.default_rng(0)
     means = rng.normal(size=(3, 200))
-    np.testing.assert_allclose(_convex_weights(means, np.array([0.7, 0.3, 0.0]) @ means), [0.7, 0.3, 0.0], atol=1e-3)
+    np.testing.assert_allclose(_plain(means, np.array([0.7, 0.3, 0.0]) @ means), [0.7, 0.3, 0.0], atol=1e-3)
     with_opposite = np.stack([means[0], -means[0]])
-    np.testing.assert_allclose(_convex_weights(with_opposite, means[0]), [1.0, 0.0], atol=1e-3)
+    np.testing.assert_allclose(_plain(with_opposite, means[0]), [1.0, 0.0], atol=1e-3)
 
 
 def test_convex_weights_in_any_unit_and_where_members_agree() -> None:
     means = np.random.default_rng(0).normal(size=(2, 50))
     y = 0.4 * means[0] + 0.6 * means[1]
-    np.testing.assert_allclose(_convex_weights(1e9 * means, 1e9 * y), [0.4, 0.6], atol=1e-3)
-    np.testing.assert_allclose(_convex_weights(np.stack([y, y]), y), [0.5, 0.5])
+    np.testing.assert_allclose(_plain(1e9 * means, 1e9 * y), [0.4, 0.6], atol=1e-3)
+    np.testing.assert_allclose(_plain(np.stack([y, y]), y), [0.5, 0.5])
 
 
 def test_picks_the_line_for_a_line_and_trees_for_steps() -> None:
