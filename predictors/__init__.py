@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from predictors.measurement import Latency, LatencySetting, count, measure_latency, measure_peak_memory
     from predictors.quality import Quality
     from predictors.registry import list_predictors, load_predictor, make_predictor, register_predictor
+    from predictors.tuning import tune_predictor
 
 _HOME = {
     "DeviceIdentity": "predictors.device",
@@ -32,6 +33,7 @@ _HOME = {
     "measure_latency": "predictors.measurement",
     "measure_peak_memory": "predictors.measurement",
     "register_predictor": "predictors.registry",
+    "tune_predictor": "predictors.tuning",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "measure_latency",
     "measure_peak_memory",
     "register_predictor",
+    "tune_predictor",
 ]
 
 

@@ -20,7 +20,7 @@ _TABLE_AT_MOST = 5_000_000
 Factor = tuple[tuple[int, ...], NDArray[Any]]  # scope (gene columns, ascending), counts over their choices
 
 
-def _ancestors(space: SearchSpace, column: int) -> set[int]:
+def ancestors(space: SearchSpace, column: int) -> set[int]:
     """Return the genes on which the activity of ``column`` depends."""
     found: set[int] = set()
     todo = list(space._controllers[column])
@@ -49,14 +49,14 @@ def _factors(space: SearchSpace) -> list[Factor]:
     """Return indicator tables whose product is 1 exactly for canonical feasible rows."""
     factors: list[Factor] = []
     for i in range(len(space.genes)):
-        scope = tuple(sorted({i} | _ancestors(space, i)))
+        scope = tuple(sorted({i} | ancestors(space, i)))
         rows = _grid(space, scope)
         # A column of the canonical form depends on the gene and its ancestors alone, all in scope.
         ok = space.canonical(rows)[:, i] == rows[:, i]
         factors.append((scope, ok.reshape([space.n_choices[c] for c in scope]).astype(object)))
     for j, combination in enumerate(space._forbidden):
         members = set(combination)
-        scope = tuple(sorted(members.union(*(_ancestors(space, c) for c in members))))
+        scope = tuple(sorted(members.union(*(ancestors(space, c) for c in members))))
         rows = _grid(space, scope)
         ok = ~space._violations(rows)[:, j]
         factors.append((scope, ok.reshape([space.n_choices[c] for c in scope]).astype(object)))

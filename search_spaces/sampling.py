@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_spaces.counting import draw_networks
+from search_spaces.counting import ancestors, draw_networks
 from search_spaces.errors import SearchSpaceError
 from search_spaces.rows import Rows, unique_rows
 
@@ -20,8 +20,8 @@ _REPAIR_ROUNDS = 200
 def repair(space: SearchSpace, rows: Rows, rng: np.random.Generator) -> Rows:
     """Return canonical rows made feasible, see `SearchSpace.repair`.
 
-    One gene of each violated combination is redrawn among the values outside the combination, or at random
-    where there are none, until nothing is violated.
+    One gene of each violated combination is redrawn among the values outside the combination, or one that
+    decides whether these genes are active is redrawn at random, until nothing is violated.
     """
     for _ in range(_REPAIR_ROUNDS):
         violated = space._violations(rows)
@@ -30,10 +30,13 @@ def repair(space: SearchSpace, rows: Rows, rng: np.random.Generator) -> Rows:
             return rows
         for r in bad:
             combination = space._forbidden[int(rng.choice(np.flatnonzero(violated[r])))]
-            column = int(rng.choice(list(combination)))
-            outside = np.flatnonzero(~combination[column])
-            options = outside if len(outside) else np.arange(space.n_choices[column])
-            rows[r, column] = rng.choice(options)
+            options = {c: np.flatnonzero(~values) for c, values in combination.items() if not values.all()}
+            deciding = set().union(*(ancestors(space, c) for c in combination)) - set(options)
+            options |= {c: np.arange(space.n_choices[c]) for c in sorted(deciding)}
+            if not options:  # nothing of this combination can be changed: no row without it is like this one
+                continue
+            column = int(rng.choice(list(options)))
+            rows[r, column] = rng.choice(options[column])
         rows[bad] = space.canonical(rows[bad])
     raise SearchSpaceError(
         f"search space {space.name!r}: {len(bad)} rows could not be repaired in {_REPAIR_ROUNDS} rounds; "

@@ -69,7 +69,7 @@ def test_a_taken_name_and_a_class_that_is_no_predictor_are_refused() -> None:
 
 def test_repr_tells_name_options_and_state() -> None:
     p = make_predictor("ridge", alphas=[1.0])
-    assert repr(p) == "<ridge predictor, seed=0, alphas=[1.0]; not fitted>"
+    assert repr(p) == "<ridge predictor, seed=0, products=0, target='raw', alphas=[1.0]; not fitted>"
     assert "fitted on 3 rows" in repr(p.fit(np.eye(3), np.arange(3.0)))
 
 

@@ -228,7 +228,7 @@ def test_a_version_of_datasets_that_could_run_remote_code_is_refused(monkeypatch
     module = ModuleType("datasets")
     module.__version__ = "2.19.1"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", module)
-    with pytest.raises(DataError, match="'datasets' 2.19.1 may run code"):
+    with pytest.raises(DataError, match=r"'datasets' 2\.19\.1 may run code"):
         make_task("hf:someone/things")
 
 

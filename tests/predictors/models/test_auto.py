@@ -14,7 +14,7 @@ import pytest
 from predictors import load_predictor, make_predictor
 from predictors.conformance import synthetic_problem
 from predictors.models.auto import Auto
-from predictors.models.stack import convex_weights
+from predictors.models.stack import Stack, convex_weights, robust_convex_weights
 
 
 def _plain(means: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -54,10 +54,32 @@ def test_members_without_weight_are_neither_asked_nor_saved(tmp_path: Path) -> N
     assert isinstance(p, Auto)
     assert list(p.weights) == ["ridge"]
     p.save(tmp_path / "p")
-    assert not (tmp_path / "p" / "xgboost").exists()
-    assert "base.X" not in np.load(tmp_path / "p" / "ridge" / "arrays.npz").files
+    assert not (tmp_path / "p" / "model-xgboost").exists()
+    assert "base.X" not in np.load(tmp_path / "p" / "model-ridge" / "arrays.npz").files
     loaded = load_predictor(tmp_path / "p")
     assert loaded.fit(X, np.sign(X[:, 0] * X[:, 1])).quality.n == 60  # all members are back for a new fit
+
+
+def test_the_first_member_has_the_benefit_of_the_doubt() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=100)
+    folds = np.arange(100) % 5
+    auto, stack = Auto(models=["ridge", "svr"]), Stack(models=["ridge", "svr"])
+    near_ties = y + 0.3 * rng.normal(size=(2, 100)) * [[1.05], [1.0]]
+    assert stack._weigh(near_ties, y, folds).min() > 0.2
+    much_better = y + rng.normal(size=(2, 100)) * [[1.0], [0.1]]
+    assert auto._weigh(much_better, y, folds)[1] > 0.9
+    blurred = y + rng.normal(size=(2, 100)) * [[0.1], [3.0]]
+    np.testing.assert_array_equal(auto._weigh(blurred, y, folds), [1.0, 0.0])
+
+
+def test_outliers_do_not_choose_the_weights() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=200)
+    means = np.stack([y + 0.1 * rng.normal(size=200), y + 1.0 * rng.normal(size=200)])
+    y[:20] += 30.0
+    means[1, :20] += 3.0  # the worse member leans towards the outliers
+    assert robust_convex_weights(means, y)[0] > 0.85
 
 
 def test_quality_of_the_stack_is_honest() -> None:
@@ -90,7 +112,7 @@ def test_quick_enough_for_a_search() -> None:
 
 
 @pytest.mark.parametrize(
-    "models", [["ridge", "svr", "xgboost"], pytest.param(["mlp"], marks=pytest.mark.slow)], ids=["default", "mlp"]
+    "models", [["gp", "ridge", "svr", "xgboost"], pytest.param(["mlp"], marks=pytest.mark.slow)], ids=["default", "mlp"]
 )
 def test_predictions_do_not_depend_on_the_number_of_threads(models: list[str]) -> None:
     code = (
