@@ -65,7 +65,7 @@ Inputs:
 
 {inputs}
 
-Preprocessing and data: see `task` in `card.json`.
+{_preprocessing(card)}
 
 | metric | search split / during the search | measured again | report split |
 |---|---|---|---|
@@ -88,6 +88,16 @@ Architecture:
 
 {genes}
 """
+
+
+def _preprocessing(card: dict[str, Any]) -> str:
+    task = card["task"] if isinstance(card["task"], dict) else {}
+    said = task.get("preprocessing")
+    text = f"Preprocessing: {said}. " if said else ""
+    classes = task.get("classes") or []
+    if 0 < len(classes) <= 20:
+        text += f"Outputs: {', '.join(f'`{c}`' for c in classes)}, in this order. "
+    return text + "More on the data: `task` in `card.json`."
 
 
 def _cell(part: dict[str, float], metric: str) -> str:

@@ -131,6 +131,7 @@ class ImageClassification(Task):
             "classes": self.class_names[:1000],
             "input_shape": list(self.input_shape),
             "metrics": dict(self.metrics),
+            "preprocessing": f"pixels 0-255 as float32, less {_listed(self._mean)}, divided by {_listed(self._std)}",
             "mean": self._mean.flatten().tolist(),
             "std": self._std.flatten().tolist(),
             "augmentation": None if self.augmentation is None else self.augmentation.to_payload()[0],
@@ -237,6 +238,10 @@ class ImageClassification(Task):
             fingerprint=settings["fingerprint"],
             statistics=(settings["mean"], settings["std"]),
         )
+
+
+def _listed(channels: Tensor) -> str:
+    return " / ".join(f"{x:.4f}" for x in channels.flatten().tolist())
 
 
 def _chunks(rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:

@@ -141,6 +141,8 @@ def test_the_card_says_what_it_is(exported: tuple[str, Path], run: Run) -> None:
     assert card["max_difference_to_subnet"] <= card["tolerance"] == TOLERANCE[name]
     assert card["versions"]["torch"]
     text = (folder / "README.md").read_text()
+    assert "Preprocessing: pixels 0-255 as float32, less" in text
+    assert "Outputs: `0`, `1`" in text
     for part in (
         f"# Subnet {record.id}",
         "```python",
