@@ -29,7 +29,7 @@ Values = NDArray[np.float64]
 
 # Options under which a check takes seconds, without another path through the strategy.
 _LIGHT: dict[str, dict[str, Any]] = {
-    "gp": {"redraws": 0, "startup": 36},
+    "gp": {"redraws": 0},
     "linas-paper": {"evaluations": 200},
     "tpe": {"redraws": 2},
     "weaknas": {"trees": 30, "depth": 6},

@@ -4,16 +4,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nassearch.strategies import Strategy, list_strategies, register_strategy
+from nassearch.strategies import Strategy, list_strategies, make_strategy, register_strategy
 from nassearch.strategies import registry as registry_module
 from nassearch.strategies.conformance import (
     CHECKS,
+    OBJECTIVES,
     check_determinism,
-    check_exhaustion,
     check_learns,
-    check_replay,
     check_rows,
+    drive,
     small_space,
+    told,
 )
 from search_spaces import Rows
 
@@ -21,20 +22,28 @@ pytestmark = pytest.mark.filterwarnings("ignore:linas evolves")
 
 
 # Each proposal of Optuna's Gaussian process takes a good part of a second: the whole suite would take a quarter of an
-# hour. Its adapter is that of `tpe`, which passes all of it; these checks are about what is its own.
-_SLOW = {"gp": (check_determinism, check_replay, check_exhaustion)}
+# hour. Its adapter is that of `tpe`, which passes all of it; the test below is about what is its own.
+_TOO_SLOW = "gp"
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("name", [n for n in list_strategies() if n not in _SLOW])
+@pytest.mark.parametrize("name", [n for n in list_strategies() if n != _TOO_SLOW])
 def test_conformance(name: str, check: Callable[[str], None]) -> None:
     check(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "check"), [(n, c) for n, checks in _SLOW.items() for c in checks])
-def test_conformance_of_slow_strategies(name: str, check: Callable[[str], None]) -> None:
-    check(name)
+def test_the_gaussian_process_is_deterministic_and_goes_on_after_a_replay() -> None:
+    def make() -> Strategy:
+        return make_strategy(_TOO_SLOW, small_space(), objectives=OBJECTIVES[:2], seed=0, startup=4, redraws=0)
+
+    original = drive(make(), 4, 2)
+    resumed = make()
+    for rows in original[:3]:
+        resumed.replay(rows)
+        told(resumed, rows)
+    np.testing.assert_array_equal(resumed.ask(2), original[3])
+    assert len(np.unique(np.concatenate(original), axis=0)) == 8
 
 
 @pytest.fixture
