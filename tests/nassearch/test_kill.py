@@ -35,7 +35,13 @@ def _start(folder: Path, task: str, *flags: str) -> subprocess.Popen[bytes]:
     log = folder.with_name(f"{folder.name}.log").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "nassearch", *command], stdout=log, stderr=log, env=environment, cwd=folder.parent
+        [sys.executable, "-m", "nassearch", *command],
+        stdout=log,
+        stderr=log,
+        env=environment,
+        cwd=folder.parent,
+        # A test suite started in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
