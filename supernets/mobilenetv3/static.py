@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from pprint import pformat
@@ -52,26 +53,7 @@ def static_config(
 
 
 def build_static(config: Mapping[str, Any]) -> nn.Module:
-    """Build a ``torchvision.models.MobileNetV3`` from `static_config`.
-
-    Without this package the same takes a few lines, which is how a state-dict export is loaded elsewhere::
-
-        from functools import partial
-        from torch import nn
-        from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
-
-        model = MobileNetV3(
-            [InvertedResidualConfig(**b) for b in config["inverted_residual_setting"]],
-            last_channel=config["last_channel"],
-            num_classes=config["num_classes"],
-            dropout=config["dropout"],
-            norm_layer=partial(nn.BatchNorm2d, **config["batch_norm"]),
-        )
-        if config["in_channels"] != 3:
-            stem = model.features[0][0]
-            model.features[0][0] = nn.Conv2d(config["in_channels"], stem.out_channels, 3, 2, 1, bias=False)
-        model.load_state_dict(state_dict)
-    """
+    """Build a ``torchvision.models.MobileNetV3`` from `static_config`; `rebuild_source` hands this very code out."""
     from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 
     model = MobileNetV3(
@@ -88,31 +70,24 @@ def build_static(config: Mapping[str, Any]) -> nn.Module:
 
 
 def rebuild_source(config: Mapping[str, Any]) -> str:
-    """Return Python source that does what `build_static` does, with the configuration in it."""
+    """Return Python source of ``build_model()``: the code of `build_static`, with the configuration in it."""
     lines = pformat(dict(config), width=110, sort_dicts=False)
     return f'''"""A MobileNetV3 of torchvision."""
+
+from __future__ import annotations
 
 from functools import partial
 
 from torch import nn
-from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 
 CONFIG = {lines}
 
 
+{inspect.getsource(build_static)}
+
 def build_model():
     """Return the model without trained weights."""
-    model = MobileNetV3(
-        [InvertedResidualConfig(**block) for block in CONFIG["inverted_residual_setting"]],
-        last_channel=CONFIG["last_channel"],
-        num_classes=CONFIG["num_classes"],
-        dropout=CONFIG["dropout"],
-        norm_layer=partial(nn.BatchNorm2d, **CONFIG["batch_norm"]),
-    )
-    if CONFIG["in_channels"] != 3:
-        stem = model.features[0][0]
-        model.features[0][0] = nn.Conv2d(CONFIG["in_channels"], stem.out_channels, 3, 2, 1, bias=False)
-    return model
+    return build_static(CONFIG)
 '''
 
 
