@@ -203,6 +203,35 @@ class Predictor(ABC):
         with one_numpy_thread():
             return self._predict_any(features)
 
+    def predict_mean(self, X: ArrayLike) -> Floats:
+        """Predict the mean only: what a search asks of thousands of rows at a time, faster where a model can be.
+
+        Args:
+            X: As in `predict`; float32 is not copied.
+
+        Returns:
+            The mean of `predict` to within rounding, float64 ``[n]``.
+
+        Raises:
+            NotFitted: `fit` has not been called.
+            InvalidData: As for `predict`.
+        """
+        rows = np.asarray(X)
+        fitted, _ = self._data("predict")
+        known = rows.ndim == 2 and rows.shape[1] == fitted.shape[1] and np.issubdtype(rows.dtype, np.floating)
+        plain = self._constant is None and self._transfer is None and self._log is None
+        if not known or not plain or not np.isfinite(rows.sum()):
+            return self.predict(X)[0]
+        mean = np.empty(len(rows))
+        with one_numpy_thread():
+            for start in range(0, len(rows), _CHUNK):
+                mean[start : start + _CHUNK] = self._predict_mean(rows[start : start + _CHUNK])
+        return mean
+
+    def _predict_mean(self, X: NDArray[np.floating[Any]]) -> Floats:
+        """Return the mean of `_predict`; for subclasses that need not work out the standard deviation for it."""
+        return self._predict(np.asarray(X, dtype=np.float64))[0]
+
     def _predict_any(self, X: Floats) -> tuple[Floats, Floats]:
         if self._constant is not None:
             return np.full(len(X), self._constant), np.zeros(len(X))

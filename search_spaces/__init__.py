@@ -1,6 +1,7 @@
 """What may vary: genes, search spaces and their registry. NumPy only."""
 
 from search_spaces import mobilenetv3 as mobilenetv3  # registers its spaces
+from search_spaces.derived import Derived
 from search_spaces.errors import InvalidArchitecture, SearchSpaceError, UnknownSpace
 from search_spaces.gene import Gene, Value
 from search_spaces.mobilenetv3 import mobilenetv3_space
@@ -9,6 +10,7 @@ from search_spaces.rows import Rows
 from search_spaces.space import SearchSpace
 
 __all__ = [
+    "Derived",
     "Gene",
     "InvalidArchitecture",
     "Rows",

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import counting, sampling
+from search_spaces import counting, restriction, sampling
 from search_spaces.architecture import decode_rows, encode_one
+from search_spaces.derived import Derived, derived_columns
 from search_spaces.errors import SearchSpaceError, did_you_mean
 from search_spaces.features import FeatureEncoder
 from search_spaces.gene import Gene, Value
@@ -36,9 +37,10 @@ class SearchSpace:
         genes: The elastic dimensions, in column order.
         forbidden: Combinations that no network may have: each maps gene names to values, and is violated by
             a row whose genes are all active and all have one of those values.
+        derived: Further columns of `features`, which several genes together decide.
 
     Raises:
-        SearchSpaceError: Repeated gene names, references to unknown genes or values, circular activity.
+        SearchSpaceError: Repeated names, references to unknown genes or values, circular activity.
 
     Example:
         >>> space = SearchSpace("tiny", [Gene("d", [1, 2]), Gene("k2", [3, 5], active_when={"d": {2}})])
@@ -47,11 +49,16 @@ class SearchSpace:
     """
 
     def __init__(
-        self, name: str, genes: Iterable[Gene], forbidden: Iterable[Mapping[str, Collection[Value]]] = ()
+        self,
+        name: str,
+        genes: Iterable[Gene],
+        forbidden: Iterable[Mapping[str, Collection[Value]]] = (),
+        derived: Iterable[Derived] = (),
     ) -> None:
         self.name = name
         self.genes: tuple[Gene, ...] = tuple(genes)
         self.forbidden: tuple[Forbidden, ...] = tuple({k: frozenset(v) for k, v in f.items()} for f in forbidden)
+        self.derived: tuple[Derived, ...] = tuple(derived)
         self._check_names()
         self._alias = [np.array(g.canonical_indices(), dtype=np.int64) for g in self.genes]
         self._controllers = [
@@ -60,6 +67,10 @@ class SearchSpace:
         ]
         self._forbidden = [
             {self.column(g): self._closed(self.column(g), values) for g, values in f.items()} for f in self.forbidden
+        ]
+        self._derived = [
+            [{self.column(g): self._closed(self.column(g), values) for g, values in c.items()} for c in d.any_of]
+            for d in self.derived
         ]
         self._order = self._topological_order()
         for f in self.forbidden:
@@ -83,9 +94,9 @@ class SearchSpace:
         if not self.genes:
             raise SearchSpaceError(f"search space {self.name!r} has no genes")
         names = [g.name for g in self.genes]
-        repeated = sorted({n for n in names if names.count(n) > 1})
-        if repeated:
-            raise SearchSpaceError(f"search space {self.name!r} repeats gene names {repeated}")
+        for what, given in (("gene", names), ("derived feature", [d.name for d in self.derived])):
+            if repeated := sorted({n for n in given if given.count(n) > 1}):
+                raise SearchSpaceError(f"search space {self.name!r} repeats {what} names {repeated}")
         clash = sorted(set(names) & {n.rpartition(".")[0] for n in names})
         if clash:
             raise SearchSpaceError(f"search space {self.name!r}: {clash} name both a gene and a group of genes")
@@ -289,15 +300,19 @@ class SearchSpace:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """One name a column of `features`."""
-        return self._encoder.names
+        return (*self._encoder.names, *(d.name for d in self.derived))
 
     def features(self, G: NDArray[Any]) -> NDArray[np.float32]:
         """Return masked one-hot and ordinal features for predictors, float32 ``[n, f]``.
 
-        The columns of an inactive gene are all zero, so equal networks have equal features.
+        The columns of an inactive gene are all zero, so equal networks have equal features. Derived features come last.
         """
         columns = np.ascontiguousarray(self._checked(G).T)
-        return self._encoder(self._canonical_columns(columns), self._active_columns(columns))
+        canonical, active = self._canonical_columns(columns), self._active_columns(columns)
+        features = self._encoder(canonical, active)
+        if not self._derived:
+            return features
+        return np.concatenate([features, derived_columns(self._derived, canonical, active)], axis=1)
 
     # -- landmarks -----------------------------------------------------------------------------------
 
@@ -334,6 +349,8 @@ class SearchSpace:
         data: dict[str, Any] = {"name": self.name, "genes": [g.to_json() for g in self.genes]}
         if self.forbidden:
             data["forbidden"] = [{k: sorted(v, key=repr) for k, v in sorted(f.items())} for f in self.forbidden]
+        if self.derived:
+            data["derived"] = [d.to_json() for d in self.derived]
         return data
 
     @classmethod
@@ -345,7 +362,8 @@ class SearchSpace:
         """
         if not isinstance(data, Mapping) or not {"name", "genes"} <= set(data):
             raise SearchSpaceError("not a search space: a JSON object with 'name' and 'genes' is needed")
-        return cls(data["name"], [Gene.from_json(g) for g in data["genes"]], data.get("forbidden", ()))
+        derived = [Derived.from_json(d) for d in data.get("derived", ())]
+        return cls(data["name"], [Gene.from_json(g) for g in data["genes"]], data.get("forbidden", ()), derived)
 
     def restricted(self, choices: Mapping[str, Collection[Value]], name: str | None = None) -> SearchSpace:
         """Return the space with fewer choices; its architectures are valid here too.
@@ -361,37 +379,4 @@ class SearchSpace:
         for key, values in choices.items():
             for column in self.groups.get(key) or [self.column(key)]:
                 keep[column] = {self.genes[column].index(v) for v in values}
-        kept = [
-            tuple(v for j, v in enumerate(g.choices) if i not in keep or j in keep[i]) for i, g in enumerate(self.genes)
-        ]
-        genes = [self._restricted_gene(i, kept) for i in range(len(self.genes))]
-        forbidden = [{g: self._kept(g, v, kept) for g, v in c.items()} for c in self.forbidden]
-        return SearchSpace(name or f"{self.name}~", genes, [f for f in forbidden if all(f.values())])
-
-    def _restricted_gene(self, column: int, kept: list[tuple[Value, ...]]) -> Gene:
-        gene, values = self.genes[column], kept[column]
-        alias = gene.canonical_indices()
-        first: dict[int, Value] = {}
-        aliases: dict[Value, Value] = {}
-        for value in values:
-            root = alias[gene.index(value)]
-            if root in first:
-                aliases[value] = first[root]
-            first.setdefault(root, value)
-        return Gene(
-            gene.name,
-            values,
-            gene.kind,
-            largest=gene.largest if gene.largest in values else None,
-            smallest=gene.smallest if gene.smallest in values else None,
-            role=gene.role,
-            layer=gene.layer,
-            active_when={c: self._kept(c, v, kept) for c, v in gene.active_when.items()},
-            aliases=aliases,
-        )
-
-    def _kept(self, name: str, values: Iterable[Value], kept: list[tuple[Value, ...]]) -> set[Value]:
-        """Return the kept choices among ``values`` and their aliases: an alias may be kept without its twin."""
-        column = self.column(name)
-        closed = self._closed(column, values)
-        return {v for v, on in zip(self.genes[column].choices, closed, strict=True) if on and v in kept[column]}
+        return restriction.restrict(self, keep, name or f"{self.name}~")

@@ -11,11 +11,12 @@ from nassearch.bench.npz import need_folder, read_arrays
 from nassearch.bench.registry import register_reader
 from nassearch.bench.tables import RowTable
 from nassearch.errors import ConfigError, DataError
-from search_spaces import Gene, SearchSpace
+from search_spaces import Derived, Gene, SearchSpace
 from search_spaces.errors import did_you_mean
 
 OPERATIONS = ("none", "skip", "conv1x1", "conv3x3", "avgpool")
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
+_PATHS = (("0-3",), ("0-1", "1-3"), ("0-2", "2-3"), ("0-1", "1-2", "2-3"))  # from the input to the output
 _CONTROL = {"0-2": ("2-3",), "1-2": ("0-1", "2-3"), "1-3": ("0-1",)}  # edges that lead somewhere, from somewhere
 _FILES = ("accuracy.npz", "latency_ms.npz")
 _CELLS = ("all", "live")
@@ -23,6 +24,9 @@ _CELLS = ("all", "live")
 
 def nas_bench_201_space(cells: str = "all") -> SearchSpace:
     """Return the space of cells: one operation for each of the six edges of a graph of four nodes.
+
+    Its derived features tell which paths from the input to the output are open, and the operation of each edge that an
+    open path uses.
 
     Args:
         cells: ``"all"`` 15,625 cells, as published; ``"live"`` makes edges inactive that start or end at a node whose
@@ -41,7 +45,18 @@ def nas_bench_201_space(cells: str = "all") -> SearchSpace:
         )
         for edge in EDGES
     ]
-    return SearchSpace("nas-bench-201" if cells == "all" else "nas-bench-201-live", genes)
+    name = "nas-bench-201" if cells == "all" else "nas-bench-201-live"
+    return SearchSpace(name, genes, derived=_path_features(live))
+
+
+def _path_features(live: list[str]) -> list[Derived]:
+    features = [Derived(f"path {' '.join(path)}", [dict.fromkeys(path, live)]) for path in _PATHS]
+    for edge in EDGES:
+        through = [path for path in _PATHS if edge in path]
+        for op in live:
+            any_of = [{e: [op] if e == edge else live for e in path} for path in through]
+            features.append(Derived(f"used {edge}={op}", any_of))
+    return features
 
 
 def live_cells(operations: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ class PairFeatures:
     """The features of a space and products of them: one for each pair of choices of genes of one layer.
 
     Genes without a layer act on the whole network: their ordinal column multiplies all others. A space so small
-    that all pairs of choices are few has all of them.
+    that all pairs of choices are few has all of them. Derived features of the space multiply one another.
 
     Args:
         space: The search space.
@@ -38,6 +38,7 @@ class PairFeatures:
             one_hot.append(list(range(column, column + k)))
             ordinal.append([column + k] if has_ordinal else [])
             column += k + has_ordinal
+        derived = list(range(column, column + len(space.derived)))
         numbers = range(len(space.genes))
         pairs = [(i, j) for i in numbers for j in numbers if i < j]
         product = [(a, b) for i, j in pairs for a in one_hot[i] for b in one_hot[j]]
@@ -49,10 +50,11 @@ class PairFeatures:
             product += [
                 (a, b) for i in whole for a in ordinal[i] for j in numbers if j != i for b in one_hot[j] + ordinal[j]
             ]
+        product += [(a, b) for a in derived for b in derived if a < b]
         product = product[:_PAIRS_AT_MOST]
         self._left = np.array([a for a, _ in product], dtype=np.intp)
         self._right = np.array([b for _, b in product], dtype=np.intp)
-        self.n_main = column
+        self.n_main = column + len(derived)
 
     def __call__(self, G: Rows) -> NDArray[np.float32]:
         """Return float32 ``[n, n_main + number of products]``."""

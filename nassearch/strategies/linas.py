@@ -25,6 +25,7 @@ Values = NDArray[np.float64]
 _LEAST_ROWS = 6  # with fewer valid rows there is nothing to fit
 _ROWS_AT_MOST = 1000  # a Gaussian process costs the cube of them
 _ENUMERATE_AT_MOST = 20_000  # networks of a space that are scored one and all
+_HOPEFUL_OF = 10  # populations, best first, of which the most hopeful ones are considered
 _SAMPLES_2D, _CANDIDATES_2D = 32, 300
 _SAMPLES_3D, _CANDIDATES_3D = 12, 150
 
@@ -209,7 +210,10 @@ class Linas(Strategy):
         if self._everything is not None:
             rows = self.unseen(self._everything)
             scored = Scored(rows, *self._score(rows))
-            return scored.take(best_first(scored, 2 * self.population))
+            scored = scored.take(best_first(scored, _HOPEFUL_OF * self.population))
+            F, V = self._assembled(scored.G, self._models.optimistic(scored.G)[None])
+            hopeful = best_first(Scored(scored.G, F[0], V[0]), self.population)
+            return scored.take(np.union1d(np.arange(min(self.population, len(scored))), hopeful))
         return evolve(
             self._operators,
             self._score,

@@ -51,6 +51,7 @@ class AdditiveGP:
         self._alpha = cho_solve(self._factor, target)
         inverse_diagonal = np.diag(cho_solve(self._factor, np.eye(len(K))))
         self.loo = self._y_mean + self._y_std * (target - self._alpha / inverse_diagonal)
+        self.loo_std = self._y_std / np.sqrt(inverse_diagonal)
         self._collapse()
         self.quality: dict[str, Any] = {"n": len(y), "kendall_tau": kendall_tau(self.loo, y)}
         return self
@@ -74,10 +75,7 @@ class AdditiveGP:
         return np.asarray(K, dtype=np.float64)
 
     def _hyper_parameters(self, X: Values, y: Values) -> Values:
-        n = 8
-        while int(n * _GROWTH) + 1 <= len(y):
-            n = int(n * _GROWTH) + 1
-        n = min(n, len(y))
+        n = settled_rows(len(y))
         key = X[:n].tobytes() + y[:n].tobytes()
         if key not in self._hyper:
             pick = np.unique(np.linspace(0, n - 1, min(n, _HYPER_ROWS)).astype(int))
@@ -161,6 +159,11 @@ class AdditiveGP:
         mean = self._y_mean + self._y_std * (across.T @ self._alpha)
         return mean, self._y_std**2 * covariance
 
+    @property
+    def noise_variance(self) -> float:
+        """Variance of what the model does not explain, in the squared unit of the targets."""
+        return self._noise * self._y_std**2
+
     def predict(self, X: ArrayLike) -> tuple[Values, Values]:
         """Return mean and standard deviation, each float64 ``[n]``, of the noise-free function."""
         mean, covariance = self.joint(X)
@@ -204,6 +207,17 @@ class AdditiveMarginals:
         variance += self._noise - np.square(known).sum(axis=1)
         mean = self._y_mean + self._y_std * (across @ self.arrays["alpha"])
         return mean, self._y_std * np.sqrt(np.maximum(variance, self._noise))
+
+
+def settled_rows(n: int) -> int:
+    """Return how many rows there were when the data last grew by 15 %, of ``n`` now.
+
+    What is costly to find, or unsettles the rest, is found from so many first rows.
+    """
+    settled = 8
+    while int(settled * _GROWTH) + 1 <= n:
+        settled = int(settled * _GROWTH) + 1
+    return min(settled, n)
 
 
 def _distances(A: Values, B: Values) -> Values:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictors.base import Floats, Predictor
 from predictors.models.options import choice, reals, whole
@@ -103,6 +105,14 @@ class Ridge(Predictor):
         leverage -= np.einsum("ij,ij->i", explained, explained)
         std = self._noise * np.sqrt(1.0 + self._centre_leverage + np.maximum(leverage, 0.0))
         return self._scaler.unscaled(mean, std)
+
+    def _predict_mean(self, X: NDArray[np.floating[Any]]) -> Floats:
+        if self._products is not None:
+            return super()._predict_mean(X)
+        # The scaler is linear too: one product in the precision of the features.
+        weights = self._scaler.y_scale * self._scaler.factor * self._coefficients
+        offset = self._scaler.y_mean - float(weights @ self._scaler.centre)
+        return np.asarray(X @ weights.astype(X.dtype), dtype=np.float64) + offset
 
     def _store(self, record: Record) -> None:
         self._scaler.store(record)

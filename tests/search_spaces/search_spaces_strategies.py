@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from search_spaces import Gene, SearchSpace
+from search_spaces import Derived, Gene, SearchSpace
 
 
 @st.composite
@@ -32,7 +32,14 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     for _ in range(draw(st.integers(0, 2))):
         members = draw(st.sets(st.sampled_from(genes), min_size=1, max_size=3))
         forbidden.append({g.name: draw(st.sets(st.sampled_from(g.choices), min_size=1)) for g in members})
-    return SearchSpace("random", order, forbidden)
+    derived = []
+    for i in range(draw(st.integers(0, 2))):
+        any_of = []
+        for _ in range(draw(st.integers(1, 2))):
+            members = draw(st.sets(st.sampled_from(genes), min_size=1, max_size=2))
+            any_of.append({g.name: draw(st.sets(st.sampled_from(g.choices), min_size=1)) for g in members})
+        derived.append(Derived(f"both {i}", any_of))
+    return SearchSpace("random", order, forbidden, derived)
 
 
 def brute_force_networks(space: SearchSpace) -> set[tuple[tuple[str, Any], ...]]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_spaces_strategies import brute_force_networks, spaces
 
-from search_spaces import InvalidArchitecture, SearchSpace, SearchSpaceError
+from search_spaces import Derived, Gene, InvalidArchitecture, SearchSpace, SearchSpaceError
 
 
 def _random_rows(space: SearchSpace, n: int = 40) -> np.ndarray:
@@ -113,3 +113,68 @@ def test_a_value_outside_the_choices_is_named(space: SearchSpace, data: st.DataO
     gene = data.draw(st.sampled_from(space.genes))
     with pytest.raises(InvalidArchitecture, match=f"{gene.name}.*99"):
         space.validate({**arch, gene.name: 99})
+
+
+@given(spaces())
+def test_derived_features_hold_exactly_where_a_combination_does(space: SearchSpace) -> None:
+    rows = space.canonical(_random_rows(space))
+    X, active, architectures = space.features(rows), space.active(rows), space.decode(rows)
+    names = space.feature_names
+    assert names[len(names) - len(space.derived) :] == tuple(d.name for d in space.derived)
+    for j, derived in enumerate(space.derived):
+        column = X[:, len(names) - len(space.derived) + j]
+        for i, architecture in enumerate(architectures):
+            expected = any(
+                all(
+                    active[i, space.column(g)]
+                    and architecture[g]
+                    in {c for c in space.genes[space.column(g)].choices if _same(space, g, c, values)}
+                    for g, values in combination.items()
+                )
+                for combination in derived.any_of
+            )
+            assert column[i] == float(expected)
+
+
+def _same(space: SearchSpace, gene: str, choice: object, values: frozenset[object]) -> bool:
+    """Whether a choice is the same network as one of the values."""
+    g = space.genes[space.column(gene)]
+    first = g.canonical_indices()
+    return first[g.index(choice)] in {first[g.index(v)] for v in values}
+
+
+@given(spaces())
+def test_derived_features_survive_json_and_restriction(space: SearchSpace) -> None:
+    again = SearchSpace.from_json(json.loads(json.dumps(space.to_json())))
+    assert again.identity == space.identity
+    rows = space.canonical(_random_rows(space))
+    np.testing.assert_array_equal(again.features(rows), space.features(rows))
+    kept = space.restricted({g.name: g.choices[:1] for g in space.genes[:1]})
+    assert {d.name for d in kept.derived} <= {d.name for d in space.derived}
+
+
+def test_derived_features_change_the_identity_and_not_the_networks() -> None:
+    genes = [Gene("a", [1, 2]), Gene("b", [1, 2])]
+    plain = SearchSpace("s", genes)
+    derived = SearchSpace("s", genes, derived=[Derived("both", [{"a": [2], "b": [2]}])])
+    assert plain.identity != derived.identity
+    assert plain.n_distinct == derived.n_distinct
+    G = np.array([[0, 0], [1, 0], [1, 1]])
+    np.testing.assert_array_equal(derived.features(G)[:, -1], [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("derived", "message"),
+    [
+        ([("both", [{"nope": [1]}])], "no gene 'nope'"),
+        ([("both", [{"a": [7]}])], "7"),
+        ([("both", [{"a": [1]}]), ("both", [{"b": [1]}])], "repeats derived feature names"),
+        ([("both", [])], "empty combination"),
+        ([("both", [{"a": []}])], "empty combination"),
+        ([("", [{"a": [1]}])], "needs a name"),
+    ],
+)
+def test_bad_derived_features_are_refused(derived: list[tuple[str, list[dict[str, list[int]]]]], message: str) -> None:
+    genes = [Gene("a", [1, 2]), Gene("b", [1, 2])]
+    with pytest.raises(SearchSpaceError, match=message):
+        SearchSpace("s", genes, derived=[Derived(*d) for d in derived])

@@ -9,8 +9,8 @@ from nassearch.pareto import hypervolume
 from nassearch.strategies import make_strategy
 from nassearch.strategies.conformance import analytic, drive, metrics, small_space
 from nassearch.strategies.gaussian_process import GenotypeGP, PairFeatures
-from nassearch.strategies.surrogates import BadTail
-from search_spaces import get_space
+from nassearch.strategies.surrogates import WarpedSurrogate
+from search_spaces import SearchSpace, get_space
 
 OBJECTIVES = ["top1:max", "latency_ms:min"]
 
@@ -134,19 +134,37 @@ def test_gaussian_process_survives_degenerate_targets(y: np.ndarray) -> None:
     assert np.isfinite(std).all()
 
 
-def test_bad_tail_is_squeezed_and_comes_back() -> None:
-    y = np.r_[np.random.default_rng(0).random(50), 40.0, 90.0]
-    tail = BadTail(y)
-    z = tail(y)
-    assert z.max() < 15
-    np.testing.assert_allclose(z[:50], y[:50])
-    np.testing.assert_allclose(tail.inverse(z), y)
-    assert (np.argsort(z) == np.argsort(y)).all()
-
-
 @pytest.mark.slow
 def test_own_time_is_small() -> None:
     s = make_strategy("linas", get_space("ofa-mobilenetv3-w1.0"), objectives=OBJECTIVES, budget=400)
     start = time.process_time()
     drive(s, 40, 10)
     assert time.process_time() - start < 120
+
+
+def _chosen_warp(y: np.ndarray, G: np.ndarray, space: SearchSpace) -> str:
+    features = PairFeatures(space)
+    surrogate = WarpedSurrogate("gp", features, seed=0)
+    surrogate.fit(features(G), y)
+    return type(surrogate._warp).__name__
+
+
+def test_metric_is_warped_only_where_the_model_explains_it_better() -> None:
+    space = get_space("mobilenetv3-tiny")
+    G = space.sample(80, np.random.default_rng(0))
+    X = space.features(G).astype(np.float64)
+    additive = X @ np.random.default_rng(1).random(X.shape[1])
+    additive = (additive - additive.mean()) / additive.std()
+    assert _chosen_warp(additive, G, space) == "Squeeze"
+    assert _chosen_warp(np.exp(1.5 * additive), G, space) == "Power"
+
+
+def test_samples_include_what_the_model_cannot_explain() -> None:
+    space = get_space("mobilenetv3-tiny")
+    rng = np.random.default_rng(0)
+    G = space.sample(120, rng)
+    features = PairFeatures(space)
+    surrogate = WarpedSurrogate("gp", features, seed=0)
+    surrogate.fit(features(G), rng.standard_normal(len(G)))  # nothing but noise
+    drawn = surrogate.sample(features(G[:5]), 400, rng)
+    assert 0.5 < drawn.std(axis=0).mean() < 1.5
