@@ -84,6 +84,7 @@ def resume(
     *,
     num_evals: int | None = None,
     executor: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
     console: Console | None = None,
 ) -> Run:
     """Go on with a run where it stopped; nothing that finished is done again.
@@ -92,6 +93,7 @@ def resume(
         folder: The run folder.
         num_evals: A new budget. Default: the run's.
         executor: Changes of where evaluations run (`ExecutorConfig` fields); the search stays the same.
+        retry_failed: Evaluate first, once more, what failed; the strategy is told what comes of it.
         console: Where progress and tables are printed.
 
     Raises:
@@ -131,16 +133,23 @@ def resume(
         if config.num_evals != stopped.config.num_evals:  # or the next resume would fall back to the old budget
             longer = stopped.config.model_copy(update={"num_evals": config.num_evals})
             write_atomically(folder / CONFIG_FILE, longer.to_yaml())
-        return _Session(problem, net, folder, console, bounds).run()
+        return _Session(problem, net, folder, console, bounds, retry_failed).run()
 
 
 class _Session:
     """One process's work on a run folder, from whatever state it is in."""
 
     def __init__(
-        self, problem: Problem, net: Supernet, folder: Path, console: Console, bounds: dict[str, Bounds]
+        self,
+        problem: Problem,
+        net: Supernet,
+        folder: Path,
+        console: Console,
+        bounds: dict[str, Bounds],
+        retry_failed: bool = False,
     ) -> None:
         self.problem, self.net, self.folder, self.console, self.bounds = problem, net, folder, console, bounds
+        self.retry_failed = retry_failed
 
     def run(self) -> Run:
         config = self.problem.config
@@ -230,6 +239,7 @@ class _Session:
             config.strategy,
             config.executor.asynchronous,
             config.executor.max_consecutive_failures,
+            self.retry_failed,
         )
         if config.executor.num_workers > config.batch_size and not config.executor.asynchronous:
             self.console.print(
