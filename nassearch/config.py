@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -261,14 +262,18 @@ def _further_faults(data: Mapping[str, Any], bad: set[Any]) -> list[str]:
 def import_plugins(plugins: Sequence[str]) -> None:
     """Import the modules with which users add spaces, supernets, tasks or strategies.
 
+    They may be in the current folder, where the program's own script does not look by itself.
+
     Raises:
         ConfigError: A module cannot be imported.
     """
+    if plugins and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))  # last: it hides nothing
     for name in plugins:
         try:
             importlib.import_module(name)
         except Exception as error:  # a user's module may fail in any way: say which and why
             raise ConfigError(
                 f"plugin {name!r} cannot be imported ({type(error).__name__}: {error}); give the dotted name of a "
-                "module that is installed or on PYTHONPATH"
+                "module that is installed, in the current folder or on PYTHONPATH"
             ) from error

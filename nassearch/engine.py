@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from nassearch.devices import KnownDevices
 from nassearch.errors import ConfigError, RunFolderError
 from nassearch.executors import Executor
 from nassearch.finish import export_chosen, print_front, review_front, save_predictors, write_front
+from nassearch.folders import check_folder_is_free, locked
 from nassearch.goal import Goal
 from nassearch.manifest import command_line, make_manifest, replace_folder, write_atomically, write_json
 from nassearch.metrics import is_measured
@@ -263,38 +261,6 @@ def _first_bounds(problem: Problem, net: Supernet, devices: KnownDevices, consol
     return bounds
 
 
-def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
-    """Check that a run can be written to a folder; nothing is changed.
-
-    Raises:
-        ConfigError: It is in the way of a new run, or cannot be made.
-    """
-    if not folder.exists():
-        above = next(p for p in folder.absolute().parents if p.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            why = "may not be written to" if above.is_dir() else "is a file"
-            raise ConfigError(f"--out {folder} cannot be made: {above} {why}; choose another folder")
-        return
-    if not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file; give a folder that does not exist yet")
-    is_run = (folder / CONFIG_FILE).is_file()
-    if overwrite:
-        if not is_run and any(folder.iterdir()):
-            raise ConfigError(
-                f"--out {folder} holds files and is no run folder, so it is not overwritten; choose another folder"
-            )
-        if is_run:
-            with locked(folder):
-                pass
-        return
-    if is_run:
-        raise ConfigError(
-            f"--out {folder} holds a run already; go on with it by --resume {folder}, or start anew with --overwrite"
-        )
-    if any(folder.iterdir()):
-        raise ConfigError(f"--out {folder} is not empty and holds no run; choose another folder")
-
-
 def _make_folder(
     folder: Path, problem: Problem, bounds: dict[str, Bounds], devices: KnownDevices, command: str, overwrite: bool
 ) -> None:
@@ -317,14 +283,3 @@ def _make_folder(
     if overwrite and target.exists():
         shutil.rmtree(target)
     replace_folder(new, target)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder; the lock goes with the process, however that ends."""
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunFolderError(f"{folder} is in use by another process; wait for it or stop it first") from None
-        yield

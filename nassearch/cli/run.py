@@ -137,8 +137,7 @@ def run(
         raise ConfigError("--retry-failed goes on with a run: name it by --resume DIR")
     from nassearch.config import make_config
     from nassearch.console import make_console
-    from nassearch.engine import check_folder_is_free
-    from nassearch.engine import run as run_engine
+    from nassearch.folders import check_folder_is_free
 
     console = make_console(quiet=as_json)
     made = make_config(settings, file=config, sets=set_ or [])
@@ -149,6 +148,8 @@ def run(
         check_folder_is_free(made.folder, overwrite)
         print_profile(make_problem(made), as_json=as_json)
         return
+    from nassearch.engine import run as run_engine
+
     _finish(run_engine(made, overwrite=overwrite, console=console), as_json)
 
 

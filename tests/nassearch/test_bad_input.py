@@ -246,6 +246,10 @@ def test_resume_with_other_settings_is_refused(fails: Fails, run_folder: Path, f
     fails(["run", "--resume", str(run_folder), *flags], "--resume goes on with the settings of")
 
 
+def test_retrying_without_a_run_is_refused(base: list[str], fails: Fails) -> None:
+    fails([*base, "--retry-failed"], "--retry-failed", "--resume DIR")
+
+
 def test_resume_of_what_is_no_run_is_refused(fails: Fails, tmp_path: Path) -> None:
     fails(["run", "--resume", "nowhere"], "nowhere is not a folder", "--out")
     (tmp_path / "empty").mkdir()
@@ -321,7 +325,7 @@ def test_resume_on_other_data_is_refused(fails: Fails, run_folder: Path) -> None
 
 
 def _hold(folder: str, ready: object, release: object) -> None:
-    from nassearch.engine import locked
+    from nassearch.folders import locked
 
     with locked(Path(folder)):
         ready.set()  # type: ignore[attr-defined]
