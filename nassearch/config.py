@@ -61,7 +61,7 @@ class ExecutorConfig(_Section):
 
     name: str = "local"
     num_workers: int = Field(default=1, gt=0)
-    threads: int = Field(default=1, gt=0)
+    threads: int = Field(default=1, gt=0, le=1024)
     timeout_s: float | None = Field(default=None, gt=0)
     retries: int = Field(default=2, ge=0)
     address: str | None = None
@@ -111,7 +111,7 @@ class RunConfig(_Section):
     objectives: list[str] = Field(min_length=1, max_length=4)
     constraints: list[str] = Field(default_factory=list)
     num_evals: int = Field(default=250, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     out: Path | None = None
     strategy: str = "linas"
     strategy_options: dict[str, Any] = Field(default_factory=dict)

@@ -67,6 +67,7 @@ def run(
     problem = make_problem(config)
     net = problem.build_supernet()
     problem.check_training(net)
+    problem.check_latency(net)
     check_place(problem)
     devices = KnownDevices()
     bounds = _first_bounds(problem, net, devices, console)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nassearch.cli.options import AsJson, Space, TaskSpec, print_json
-from nassearch.errors import ConfigError
+from nassearch.errors import ConfigError, EvaluationError
 
 _HELP = """Search a space for the Pareto front of its networks: train, search, report, export.
 
@@ -181,7 +181,17 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(run: Any, as_json: bool) -> None:
+    """Print the run for scripts; a run in which nothing succeeded is a failure.
+
+    Raises:
+        EvaluationError: No evaluation succeeded.
+    """
     if as_json:
         from nassearch.finish import front_json
 
         print_json({"folder": str(run.folder), **front_json(run)})
+    if not any(record.status == "ok" for record in run.records):
+        raise EvaluationError(
+            f"none of {len(run.records)} evaluations succeeded, the last with: {run.records[-1].error}; mend the "
+            f"cause, then evaluate them again: nassearch run --resume {run.folder} --retry-failed"
+        )

@@ -74,6 +74,16 @@ def _contents(folder: Path) -> dict[Path, bytes | None]:
         (["--num-evals", "-4"], ["num_evals", "greater than 0", "got -4"]),
         (["--batch-size", "0"], ["batch_size", "greater than 0"]),
         (["--seed", "-1"], ["seed", "greater than or equal to 0"]),
+        (["--seed", "99999999999999999999"], ["seed", "less than 4294967296"]),
+        (["--threads", "100000"], ["executor.threads", "less than or equal to 1024"]),
+        (["--timeout", "nan"], ["executor.timeout_s", "greater than 0"]),
+        (["--latency", "cpu:eager,threads=100000"], ["threads=100000", "at most 1024"]),
+        (["-o", "latency_ms:min", "--latency", "cpu:eager,sequence=128"], ["sequence=128", "have no sequence"]),
+        (["--executor", "ray", "--ray-address", "127.0.0.1:1"], ["no Ray cluster answers at '127.0.0.1:1'"]),
+        (
+            ["--executor", "ray", "--ray-address", "ray://127.0.0.1:1"],
+            ["no Ray cluster answers at 'ray://127.0.0.1:1'"],
+        ),
         (["-c", "macs_m =< 3"], ["constraint 'macs_m =< 3'", "unknown comparison '=<'", "macs_m", "for example"]),
         (["-c", "macs_m"], ["constraint 'macs_m' has no comparison"]),
         (["-c", "macs_m <= 3 million"], ["'million'", "not understood"]),
@@ -126,6 +136,7 @@ def test_a_latency_that_cannot_be_measured_here_is_refused(base: list[str], fail
     if torch.cuda.is_available():
         pytest.skip("there is CUDA here")
     fails([*base, "-o", "latency_ms:min", "--latency", "cuda:eager"], "latency_ms cannot be measured as cuda:eager")
+    fails([*base, "--set", "evaluation.device=cuda:3"], "evaluation.device=cuda:3 cannot be used", "no CUDA device")
 
 
 def test_all_faults_come_at_once(base: list[str], fails: Fails) -> None:
