@@ -267,10 +267,13 @@ def _make_folder(
 ) -> None:
     """Make a run folder with configuration, manifest and an empty store: whole, or not at all."""
     target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+    except OSError as error:
+        raise ConfigError(f"--out {folder} cannot be made: {error}; choose another folder") from error
     config = problem.config
     # Absolute, so that the run can be gone on with from anywhere.
     weights = {name: path.resolve() for name in ("checkpoint", "supernet") if (path := getattr(config, name))}

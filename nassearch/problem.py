@@ -82,12 +82,12 @@ class Problem:
             raise ConfigError(str(error)) from error
 
     def _check_fits_task(self, net: Supernet) -> None:
-        """Refuse a supernet with other inputs or outputs than the task's, unless the user asked for them."""
+        """Refuse a supernet with other inputs or outputs than the task's, unless the user asked for more classes."""
         config = net.config()
         wrong = [
             f"{name}={config[name]}, the task needs {name}={wanted}"
             for name, wanted in self.task.model_options.items()
-            if name in config and config[name] != wanted and name not in self.config.model_options
+            if name in config and config[name] != wanted and not self._asked_for_more(name, wanted)
         ]
         if wrong:
             source = self.config.supernet or self.space.name
@@ -95,6 +95,10 @@ class Problem:
                 f"the supernet {source} does not fit task {self.config.task!r}: it has {'; '.join(wrong)}. "
                 "Choose a supernet or a task that fits"
             )
+
+    def _asked_for_more(self, name: str, wanted: Any) -> bool:
+        given = self.config.model_options.get(name)
+        return name == "num_classes" and isinstance(given, int) and given > wanted
 
     def check_latency(self, net: Supernet) -> None:
         """Check that the latency settings can be given to the supernet, before any work.

@@ -203,6 +203,8 @@ def test_a_supernet_that_does_not_fit_is_refused(base: list[str], fails: Fails, 
         tmp_path / "three.npz", images=rng.integers(0, 255, (90, 16, 16), dtype=np.uint8), labels=np.arange(90) % 3
     )
     fails([*base, *saved, "--task", "npz:three.npz"], "num_classes=10, the task needs num_classes=3")
+    for option in ("num_classes=3", "in_channels=3"):
+        fails([*base, "--set", f"model_options.{option}"], f"it has {option}, the task needs")
     # A space without the option says what its inputs are.
     fails([*base, "--space", "ofa-mobilenetv3-w1.0"], "in_channels=3, the task needs in_channels=1")
 
@@ -244,6 +246,7 @@ def test_out_that_is_taken_is_refused(base: list[str], fails: Fails, run_folder:
     (tmp_path / "file").write_text("mine")
     fails([*base, "--out", "file"], "--out file is a file")
     fails([*base, "--out", "file/run"], "cannot be made", "file is a file")
+    fails([*base, "--out", "x" * 300], "cannot be made")
     fails([*base, "--out", str(run_folder), "--dry-run"], "holds a run already")
 
 
