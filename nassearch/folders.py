@@ -18,7 +18,11 @@ def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
     Raises:
         ConfigError: It is in the way of a new run, or cannot be made.
     """
-    if not folder.exists():
+    try:
+        there = folder.exists()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"--out {folder} cannot be made: {error.strerror}; choose another folder") from error
+    if not there:
         above = next(p for p in folder.absolute().parents if p.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             why = "may not be written to" if above.is_dir() else "is a file"
