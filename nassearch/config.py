@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +61,7 @@ class ExecutorConfig(_Section):
 
     name: str = "local"
     num_workers: int = Field(default=1, gt=0)
-    threads: int = Field(default=1, gt=0)
+    threads: int = Field(default=1, gt=0, le=1024)
     timeout_s: float | None = Field(default=None, gt=0)
     retries: int = Field(default=2, ge=0)
     address: str | None = None
@@ -110,7 +111,7 @@ class RunConfig(_Section):
     objectives: list[str] = Field(min_length=1, max_length=4)
     constraints: list[str] = Field(default_factory=list)
     num_evals: int = Field(default=250, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     out: Path | None = None
     strategy: str = "linas"
     strategy_options: dict[str, Any] = Field(default_factory=dict)
@@ -261,14 +262,18 @@ def _further_faults(data: Mapping[str, Any], bad: set[Any]) -> list[str]:
 def import_plugins(plugins: Sequence[str]) -> None:
     """Import the modules with which users add spaces, supernets, tasks or strategies.
 
+    They may be in the current folder, where the program's own script does not look by itself.
+
     Raises:
         ConfigError: A module cannot be imported.
     """
+    if plugins and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))  # last: it hides nothing
     for name in plugins:
         try:
             importlib.import_module(name)
         except Exception as error:  # a user's module may fail in any way: say which and why
             raise ConfigError(
                 f"plugin {name!r} cannot be imported ({type(error).__name__}: {error}); give the dotted name of a "
-                "module that is installed or on PYTHONPATH"
+                "module that is installed, in the current folder or on PYTHONPATH"
             ) from error

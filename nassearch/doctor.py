@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-State = Literal["ok", "missing", "broken"]
+State = Literal["ok", "busy", "missing", "broken"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def examine() -> list[Finding]:
     """Check Python, packages, accelerators, measuring backends, Ray and the disk.
 
     Returns:
-        Findings in a fixed order; ``missing`` is an option you do not have, ``broken`` stops nassearch.
+        Findings in a fixed order; ``missing`` is an option you do not have, ``busy`` would disturb
+        measurements, ``broken`` stops nassearch.
     """
     return [_guarded(check) for check in (_python, _torch, _cuda, _onnx, _compile, _ray, _cpu, _disk)]
 
@@ -116,7 +117,7 @@ def _cpu() -> Finding:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     detail = f"{count} cores, load {load:.1f}"
     if load > 0.5 * count:
-        return Finding("CPU", "missing", detail, "stop other work before you measure latencies: it disturbs them")
+        return Finding("CPU", "busy", detail, "stop other work before you measure latencies: it disturbs them")
     return Finding("CPU", "ok", detail)
 
 

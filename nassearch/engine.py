@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from nassearch.devices import KnownDevices
 from nassearch.errors import ConfigError, RunFolderError
 from nassearch.executors import Executor
 from nassearch.finish import export_chosen, print_front, review_front, save_predictors, write_front
+from nassearch.folders import check_folder_is_free, locked
 from nassearch.goal import Goal
 from nassearch.manifest import command_line, make_manifest, replace_folder, write_atomically, write_json
 from nassearch.metrics import is_measured
@@ -69,6 +67,7 @@ def run(
     problem = make_problem(config)
     net = problem.build_supernet()
     problem.check_training(net)
+    problem.check_latency(net)
     check_place(problem)
     devices = KnownDevices()
     bounds = _first_bounds(problem, net, devices, console)
@@ -84,6 +83,7 @@ def resume(
     *,
     num_evals: int | None = None,
     executor: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
     console: Console | None = None,
 ) -> Run:
     """Go on with a run where it stopped; nothing that finished is done again.
@@ -92,6 +92,7 @@ def resume(
         folder: The run folder.
         num_evals: A new budget. Default: the run's.
         executor: Changes of where evaluations run (`ExecutorConfig` fields); the search stays the same.
+        retry_failed: Evaluate first, once more, what failed; the strategy is told what comes of it.
         console: Where progress and tables are printed.
 
     Raises:
@@ -131,16 +132,23 @@ def resume(
         if config.num_evals != stopped.config.num_evals:  # or the next resume would fall back to the old budget
             longer = stopped.config.model_copy(update={"num_evals": config.num_evals})
             write_atomically(folder / CONFIG_FILE, longer.to_yaml())
-        return _Session(problem, net, folder, console, bounds).run()
+        return _Session(problem, net, folder, console, bounds, retry_failed).run()
 
 
 class _Session:
     """One process's work on a run folder, from whatever state it is in."""
 
     def __init__(
-        self, problem: Problem, net: Supernet, folder: Path, console: Console, bounds: dict[str, Bounds]
+        self,
+        problem: Problem,
+        net: Supernet,
+        folder: Path,
+        console: Console,
+        bounds: dict[str, Bounds],
+        retry_failed: bool = False,
     ) -> None:
         self.problem, self.net, self.folder, self.console, self.bounds = problem, net, folder, console, bounds
+        self.retry_failed = retry_failed
 
     def run(self) -> Run:
         config = self.problem.config
@@ -230,6 +238,7 @@ class _Session:
             config.strategy,
             config.executor.asynchronous,
             config.executor.max_consecutive_failures,
+            self.retry_failed,
         )
         if config.executor.num_workers > config.batch_size and not config.executor.asynchronous:
             self.console.print(
@@ -253,47 +262,18 @@ def _first_bounds(problem: Problem, net: Supernet, devices: KnownDevices, consol
     return bounds
 
 
-def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
-    """Check that a run can be written to a folder; nothing is changed.
-
-    Raises:
-        ConfigError: It is in the way of a new run, or cannot be made.
-    """
-    if not folder.exists():
-        above = next(p for p in folder.absolute().parents if p.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            why = "may not be written to" if above.is_dir() else "is a file"
-            raise ConfigError(f"--out {folder} cannot be made: {above} {why}; choose another folder")
-        return
-    if not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file; give a folder that does not exist yet")
-    is_run = (folder / CONFIG_FILE).is_file()
-    if overwrite:
-        if not is_run and any(folder.iterdir()):
-            raise ConfigError(
-                f"--out {folder} holds files and is no run folder, so it is not overwritten; choose another folder"
-            )
-        if is_run:
-            with locked(folder):
-                pass
-        return
-    if is_run:
-        raise ConfigError(
-            f"--out {folder} holds a run already; go on with it by --resume {folder}, or start anew with --overwrite"
-        )
-    if any(folder.iterdir()):
-        raise ConfigError(f"--out {folder} is not empty and holds no run; choose another folder")
-
-
 def _make_folder(
     folder: Path, problem: Problem, bounds: dict[str, Bounds], devices: KnownDevices, command: str, overwrite: bool
 ) -> None:
     """Make a run folder with configuration, manifest and an empty store: whole, or not at all."""
     target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+    except OSError as error:
+        raise ConfigError(f"--out {folder} cannot be made: {error}; choose another folder") from error
     config = problem.config
     # Absolute, so that the run can be gone on with from anywhere.
     weights = {name: path.resolve() for name in ("checkpoint", "supernet") if (path := getattr(config, name))}
@@ -307,14 +287,3 @@ def _make_folder(
     if overwrite and target.exists():
         shutil.rmtree(target)
     replace_folder(new, target)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder; the lock goes with the process, however that ends."""
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunFolderError(f"{folder} is in use by another process; wait for it or stop it first") from None
-        yield

@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
+
+from nassearch.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from nassearch.tasks import Task
     from predictors import LatencySetting
     from supernets import Supernet
+    from supernets.base import Inputs
 
 
 _MEASUREMENTS_AT_MOST = 3  # of one latency, while other work disturbs them
@@ -103,6 +107,23 @@ class EvaluationSettings:
     device: str = "auto"
 
 
+def measured_inputs(net: Supernet, arch: Mapping[str, Any], setting: LatencySetting) -> Inputs:
+    """Return the inputs on which a subnet is measured: with the setting's batch, and its resolution or sequence.
+
+    Raises:
+        ConfigError: The setting names a size that the supernet's inputs do not have.
+    """
+    named = {"resolution": setting.resolution, "sequence": setting.sequence}
+    sizes = {name: size for name, size in named.items() if size is not None}
+    known = signature(net.example_inputs).parameters
+    if unknown := [name for name in sizes if name not in known]:
+        raise ConfigError(
+            f"latency setting {str(setting)!r}: inputs of a {type(net).__name__} have no {' or '.join(unknown)} that "
+            "could be chosen; leave it out"
+        )
+    return net.example_inputs(arch, batch_size=setting.batch, **sizes)
+
+
 class SupernetEvaluator:
     """Evaluates architectures of a supernet on a task.
 
@@ -153,7 +174,7 @@ class SupernetEvaluator:
         part = Part()
         for metric in self._measured:
             setting = self.settings.latency[metric]
-            inputs = self.net.example_inputs(arch, batch_size=setting.batch)
+            inputs = measured_inputs(self.net, arch, setting)
             if base_name(metric) == "latency_ms":
                 latencies = [measure_latency(module, inputs, setting)]
                 while latencies[-1].disturbed and len(latencies) < _MEASUREMENTS_AT_MOST:

@@ -44,9 +44,12 @@ def run_executor(problem: Problem, net: Supernet, devices: KnownDevices) -> Exec
         net: Its trained supernet.
         devices: What measured it so far.
     """
-    evaluator = SupernetEvaluator(net, problem.task, problem.evaluation_settings())
-    source = SupernetEvaluatorSource.of(evaluator, problem.config.plugins)
-    return make_executor(problem.config.executor.name, evaluator, source, executor_settings(problem, devices))
+    name, settings = problem.config.executor.name, problem.evaluation_settings()
+    # Workers evaluate where the settings say; this process, which does not, may have no such device.
+    here = settings if name == "local" else replace(settings, device="cpu")
+    evaluator = SupernetEvaluator(net, problem.task, here)
+    source = replace(SupernetEvaluatorSource.of(evaluator, problem.config.plugins), settings=settings)
+    return make_executor(name, evaluator, source, executor_settings(problem, devices))
 
 
 def check_place(problem: Problem) -> None:

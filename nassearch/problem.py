@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
-from nassearch.evaluation import EvaluationSettings
+from nassearch.evaluation import EvaluationSettings, measured_inputs
 from nassearch.metrics import ANALYTIC, base_name, fault_of, is_measured, natural_range
 from nassearch.objectives import Objective, parse_objectives
 from search_spaces import SearchSpace, get_space
@@ -82,12 +82,12 @@ class Problem:
             raise ConfigError(str(error)) from error
 
     def _check_fits_task(self, net: Supernet) -> None:
-        """Refuse a supernet with other inputs or outputs than the task's, unless the user asked for them."""
+        """Refuse a supernet with other inputs or outputs than the task's, unless the user asked for more classes."""
         config = net.config()
         wrong = [
             f"{name}={config[name]}, the task needs {name}={wanted}"
             for name, wanted in self.task.model_options.items()
-            if name in config and config[name] != wanted and name not in self.config.model_options
+            if name in config and config[name] != wanted and not self._asked_for_more(name, wanted)
         ]
         if wrong:
             source = self.config.supernet or self.space.name
@@ -95,6 +95,30 @@ class Problem:
                 f"the supernet {source} does not fit task {self.config.task!r}: it has {'; '.join(wrong)}. "
                 "Choose a supernet or a task that fits"
             )
+
+    def _asked_for_more(self, name: str, wanted: Any) -> bool:
+        given = self.config.model_options.get(name)
+        return name == "num_classes" and isinstance(given, int) and given > wanted
+
+    def check_latency(self, net: Supernet) -> None:
+        """Check that the latency settings can be given to the supernet, before any work.
+
+        Raises:
+            ConfigError: With everything that is wrong.
+        """
+        from predictors.errors import MeasurementError
+        from predictors.measurement.inputs import check_inputs
+
+        faults = _Faults()
+        for setting in dict.fromkeys(self.latency.values()):
+            for row in (self.space.smallest, self.space.largest):
+                arch = self.space.decode(row[None])[0]
+                try:
+                    check_inputs(measured_inputs(net, arch, setting), setting)
+                except (ConfigError, MeasurementError) as error:
+                    faults.append(str(error))
+        if faults:
+            raise ConfigError(list(dict.fromkeys(faults)))
 
     def training_data(self) -> TrainingData:
         """Return the batches on which the supernet is trained."""
@@ -257,6 +281,8 @@ def _check_names(config: RunConfig, faults: _Faults) -> None:
     for label, path in (("--checkpoint", config.checkpoint), ("--supernet", config.supernet)):
         if path is not None and not path.exists():
             faults.append(f"{label} {path} does not exist; give the path of an existing one")
+    if reason := _no_device(config):
+        faults.append(reason)
     if config.checkpoint and config.supernet:
         faults.append("--checkpoint and --supernet both give weights; give one of them")
 
@@ -281,6 +307,19 @@ def _unmeasurable(metric: str, latency: Mapping[str, LatencySetting], config: Ru
 
     reason = make_backend(setting.backend).available(setting.device)
     return f"{metric} cannot be measured as {setting}: {reason}" if reason else None
+
+
+def _no_device(config: RunConfig) -> str | None:
+    """Return why quality cannot be evaluated on the device named, where it is this machine that evaluates."""
+    from nassearch.executors import measures_elsewhere
+
+    device = config.evaluation.device
+    if not device.startswith("cuda") or measures_elsewhere(config.executor.name, config.executor.address):
+        return None
+    from predictors.backends.base import cuda_missing
+
+    reason = cuda_missing(device)
+    return f"evaluation.device={device} cannot be used: {reason}" if reason else None
 
 
 def _check_subnet(config: RunConfig, metrics: list[str]) -> None:

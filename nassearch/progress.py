@@ -28,8 +28,7 @@ class SearchProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._console, self._goal, self._budget = console, goal, budget
-        self._outcomes: list[Outcome] = []
-        self._failed = 0
+        self._outcomes: dict[int, Outcome] = {}
         self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("search"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
@@ -48,25 +47,25 @@ class SearchProgress:
 
     def __call__(self, proposal: Proposal, outcome: Outcome) -> None:
         """Note a finished evaluation."""
-        self._outcomes.append(outcome)
-        self._failed += outcome.status != "ok"
+        self._outcomes[outcome.id] = outcome  # one that failed may be evaluated again
         if not self._console.is_terminal:
             now = time.monotonic()
             if now - self._last_line >= _LINE_EVERY_S or len(self._outcomes) == self._budget:
                 self._last_line = now
                 self._console.print(f"search {len(self._outcomes)}/{self._budget}  {self._summary()}")
             return
-        self._bar.update(self._task, advance=1, description=self._summary())
+        self._bar.update(self._task, completed=len(self._outcomes), description=self._summary())
 
     def _summary(self) -> str:
-        values = self._goal.values(self._outcomes)
-        front = constrained_front(values, self._goal.objectives, self._goal.violations(self._outcomes))
+        outcomes = list(self._outcomes.values())
+        values = self._goal.values(outcomes)
+        front = constrained_front(values, self._goal.objectives, self._goal.violations(outcomes))
         parts = [f"front {int(front.sum())}"]
         for j, objective in enumerate(self._goal.objectives):
             column = values[front, j]
             if np.isfinite(column).any():
                 best = column.max() if objective.direction == "max" else column.min()
                 parts.append(f"best {objective.metric} {best:.4g}")
-        if self._failed:
-            parts.append(f"{self._failed} failed")
+        if failed := sum(outcome.status != "ok" for outcome in outcomes):
+            parts.append(f"{failed} failed")
         return "  ".join(parts)

@@ -36,7 +36,7 @@ class Record:
 
     Attributes:
         id: Counts up from 1 in the order of asking.
-        batch: The batch in which it was asked for; batch 0 is the start-up.
+        batch: The batch in which it was asked for, from 0.
         arch: Gene name -> value.
         row: Choice indices.
         status: ``"ok"`` or ``"failed"``.
@@ -201,6 +201,11 @@ class Run:
         first = self.goal.objectives[0]
         sign = -1.0 if first.direction == "max" else 1.0
         return sorted((r for r in self.records if r.on_front), key=lambda r: sign * r.values[first.metric])
+
+    @cached_property
+    def n_startup(self) -> int:
+        """Number of batches before the first prediction; one where the strategy does not predict."""
+        return min((r.batch for r in self.records if r.predicted), default=1)
 
     def objective_values(self, records: Sequence[Record]) -> NDArray[np.float64]:
         """Return the objectives of records in their own units, float64 ``[n, m]``."""

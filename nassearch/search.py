@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from nassearch.errors import EvaluationError
 from nassearch.evaluation import Job
 from nassearch.executors import Executor
 from nassearch.goal import Goal
-from nassearch.store import Outcome, Proposal, Store
+from nassearch.store import Outcome, Proposal, Retry, Store
 from nassearch.strategies import Strategy
 
 Listener = Callable[[Proposal, Outcome], None]
@@ -31,6 +31,7 @@ class SearchSettings:
         origin: Name of the strategy, logged with each batch.
         asynchronous: Tell every result as it comes and ask for one at a time, instead of batch by batch.
         max_consecutive_failures: So many failed evaluations in a row end the run.
+        retry_failed: Evaluate again what failed before, once, ahead of new proposals.
     """
 
     budget: int
@@ -39,6 +40,7 @@ class SearchSettings:
     origin: str
     asynchronous: bool = False
     max_consecutive_failures: int = 10
+    retry_failed: bool = False
 
 
 class Search:
@@ -81,36 +83,54 @@ class Search:
     # -- batch by batch: any number of workers gives the same search ----------------------------------
 
     def _run_batches(self) -> None:
-        batches: dict[int, list[Proposal]] = {}
-        for proposal in self._replayed_proposals():
-            batches.setdefault(proposal.batch, []).append(proposal)
-        for batch in batches.values():
-            self._strategy.replay(self._store.rows(batch))
-            self._finish_batch(batch)
+        batches, retries = self._replayed()
+        for kind, ref in self._store.events():
+            if kind == "propose":
+                self._strategy.replay(self._store.rows(batches[ref]))
+                self._finish_batch(batches[ref])
+            elif kind == "retry":
+                self._finish_retry(retries[ref])
+        if retry := self._new_retry(retries.values()):
+            self._finish_retry(retry)
         while batch := self._ask(self._settings.batch_size):
             self._finish_batch(batch)
 
     def _finish_batch(self, batch: list[Proposal]) -> None:
         """Evaluate what is not evaluated yet and tell the whole batch in the order of asking."""
-        self._submit([p for p in batch if p.id not in self._outcomes])
+        self._evaluate([p for p in batch if p.id not in self._outcomes])
+        self._tell(batch)
+
+    def _finish_retry(self, retry: Retry) -> None:
+        """Evaluate what of a round of retries is not evaluated yet and tell the whole round."""
+        self._outcomes |= retry.outcomes
+        proposals = [self._proposals[id_] for id_ in retry.ids]
+        self._evaluate([p for p in proposals if p.id not in retry.outcomes])
+        self._tell(proposals)
+
+    def _evaluate(self, proposals: list[Proposal]) -> None:
+        self._submit(proposals)
         while self._executor.in_flight:
             for outcome in self._executor.wait():
                 self._record(outcome)
-        self._tell(batch)
 
     # -- one by one: every worker is always busy; the order is that of the log ------------------------
 
     def _run_asynchronous(self) -> None:
-        self._replayed_proposals()
-        batches: dict[int, list[Proposal]] = {}
-        for proposal in self._proposals.values():
-            batches.setdefault(proposal.batch, []).append(proposal)
+        batches, retries = self._replayed()
+        again: dict[int, Retry] = {}
         for kind, ref in self._store.events():
             if kind == "propose":
                 self._strategy.replay(self._store.rows(batches[ref]))
             elif kind == "evaluate":
                 self._tell([self._proposals[ref]])
-        self._submit([p for p in self._proposals.values() if p.id not in self._outcomes])
+            elif kind == "retry":
+                again |= dict.fromkeys(retries[ref].ids, retries[ref])
+            elif kind == "retried":
+                self._outcomes[ref] = again.pop(ref).outcomes[ref]
+                self._tell([self._proposals[ref]])
+        if retry := self._new_retry(retries.values()):
+            again |= dict.fromkeys(retry.ids, retry)
+        self._submit([p for p in self._proposals.values() if p.id not in self._outcomes or p.id in again])
         while True:
             while self._executor.in_flight < self._executor.slots and (batch := self._ask(1)):
                 self._submit(batch)
@@ -122,13 +142,23 @@ class Search:
 
     # -- shared --------------------------------------------------------------------------------------
 
-    def _replayed_proposals(self) -> list[Proposal]:
+    def _replayed(self) -> tuple[dict[int, list[Proposal]], dict[int, Retry]]:
+        """Read the store: batches of proposals and rounds of retries by number; outcomes are those told first."""
         self._proposals = self._store.proposals()
-        self._outcomes = self._store.outcomes()
-        for id_, outcome in self._outcomes.items():
+        self._outcomes = self._store.first_outcomes()
+        for id_, outcome in self._store.outcomes().items():
             self._devices.check(outcome.device)
             self._listener(self._proposals[id_], outcome)
-        return list(self._proposals.values())
+        batches: dict[int, list[Proposal]] = {}
+        for proposal in self._proposals.values():
+            batches.setdefault(proposal.batch, []).append(proposal)
+        return batches, {retry.number: retry for retry in self._store.retries()}
+
+    def _new_retry(self, retries: Iterable[Retry]) -> Retry | None:
+        """Log a round of what failed, where that is asked for; what an interrupted round still does is not asked."""
+        doing = {id_ for retry in retries if len(retry.outcomes) < len(retry.ids) for id_ in retry.ids}
+        failed = [id_ for id_, outcome in self._outcomes.items() if outcome.status != "ok" and id_ not in doing]
+        return self._store.retry(failed) if failed and self._settings.retry_failed else None
 
     def _ask(self, n: int) -> list[Proposal]:
         wanted = min(n, self._settings.budget - len(self._proposals))
@@ -149,14 +179,18 @@ class Search:
     def _record(self, outcome: Outcome) -> None:
         outcome = _checked(outcome, self._goal)
         self._devices.check(outcome.device)
-        self._store.append(outcome)
+        if outcome.id in self._outcomes:
+            self._store.append_retried(outcome)
+        else:
+            self._store.append(outcome)
         self._outcomes[outcome.id] = outcome
         self._listener(self._proposals[outcome.id], outcome)
         self._failures = 0 if outcome.status == "ok" else self._failures + 1
         if self._failures >= self._settings.max_consecutive_failures:
             raise EvaluationError(
                 f"{self._failures} evaluations failed in a row, the last with: {outcome.error}. Everything finished "
-                f"is saved in {self._store.path}; mend the cause, then go on with --resume {self._store.path.parent}"
+                f"is saved in {self._store.path}; mend the cause, then go on with --resume {self._store.path.parent} "
+                "--retry-failed"
             )
 
     def _tell(self, proposals: list[Proposal]) -> None:

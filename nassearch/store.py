@@ -21,26 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nassearch.errors import RunFolderError
+from nassearch.store_schema import APPLICATION_ID, FORMAT, OUTCOME, RETRIES, SCHEMA
 from search_spaces import Rows, SearchSpace
-
-_APPLICATION_ID = 0x6E617365  # "nase", in the file's header
-_FORMAT = 1
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref INTEGER NOT NULL, at REAL NOT NULL);
-CREATE TABLE proposals (
-    id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, seed INTEGER NOT NULL, origin TEXT NOT NULL,
-    genotype TEXT NOT NULL, predicted TEXT
-);
-CREATE TABLE evaluations (
-    id INTEGER PRIMARY KEY REFERENCES proposals(id), status TEXT NOT NULL CHECK (status IN ('ok', 'failed')),
-    vals TEXT NOT NULL, std TEXT NOT NULL, measured TEXT NOT NULL, error TEXT, host TEXT NOT NULL,
-    device TEXT NOT NULL, started REAL NOT NULL, wall_s REAL NOT NULL, attempts INTEGER NOT NULL
-);
-CREATE TABLE finals (id INTEGER PRIMARY KEY REFERENCES proposals(id), vals TEXT NOT NULL, report TEXT NOT NULL,
-    device TEXT NOT NULL, at REAL NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -85,6 +67,21 @@ class Proposal:
     predicted: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Retry:
+    """A round in which failed evaluations are done again.
+
+    Attributes:
+        number: Counts up from 1.
+        ids: The proposals, ascending.
+        outcomes: What came of them so far, by id.
+    """
+
+    number: int
+    ids: tuple[int, ...]
+    outcomes: Mapping[int, Outcome]
+
+
 class Store:
     """Appends to and reads from ``evaluations.sqlite``; every append is on the disk when it returns.
 
@@ -126,10 +123,8 @@ class Store:
             self._db.execute("PRAGMA synchronous=FULL")
         if create:
             with self._transaction():
-                for statement in _SCHEMA.strip().rstrip(";").split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={_FORMAT}")
+                self._make_tables(SCHEMA + RETRIES)
+                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 self._put_meta("space", self.space.to_json())
                 self._put_meta("space_identity", self.space.identity)
             return
@@ -138,10 +133,10 @@ class Store:
             raise sqlite3.DatabaseError(check)
         (ours,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if ours != _APPLICATION_ID:
+        if ours != APPLICATION_ID:
             raise RunFolderError(f"{self.path} is a database, but no store of nassearch; give the folder of a run")
-        if version > _FORMAT:
-            raise RunFolderError(f"{self.path} has format {version}, this version reads up to {_FORMAT}; upgrade")
+        if version > FORMAT:
+            raise RunFolderError(f"{self.path} has format {version}, this version reads up to {FORMAT}; upgrade")
         identity = self.meta("space_identity")
         if identity != self.space.identity:
             name = (self.meta("space") or {}).get("name")
@@ -149,6 +144,16 @@ class Store:
                 f"{self.path} belongs to search space {name!r} ({identity}), this run has {self.space.name!r} "
                 f"({self.space.identity}); runs never mix spaces: use another folder"
             )
+        self._has_retries = version > 1
+        if version == 1 and not read_only:
+            with self._transaction():
+                self._make_tables(RETRIES)
+
+    def _make_tables(self, statements: str) -> None:
+        for statement in statements.strip().rstrip(";").split(";\n"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version={FORMAT}")
+        self._has_retries = True
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -229,23 +234,30 @@ class Store:
     def append(self, outcome: Outcome) -> None:
         """Log one finished evaluation; its proposal must have been logged, and not evaluated yet."""
         with self._transaction():
-            self._db.execute(
-                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    outcome.id,
-                    outcome.status,
-                    json.dumps(dict(outcome.values)),
-                    json.dumps(dict(outcome.std)),
-                    json.dumps(dict(outcome.measured)),
-                    outcome.error,
-                    outcome.host,
-                    json.dumps(dict(outcome.device)),
-                    outcome.started,
-                    outcome.wall_s,
-                    outcome.attempts,
-                ),
-            )
+            self._db.execute("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _to_row(outcome))
             self._log("evaluate", outcome.id)
+
+    def retry(self, ids: Sequence[int]) -> Retry:
+        """Log a round of retries before any of them is evaluated.
+
+        Args:
+            ids: Proposals whose evaluation failed.
+        """
+        chosen = tuple(sorted(ids))
+        with self._transaction():
+            (number,) = self._db.execute("SELECT COALESCE(MAX(round), 0) + 1 FROM retries").fetchone()
+            self._db.executemany("INSERT INTO retries VALUES (?, ?)", [(number, i) for i in chosen])
+            self._log("retry", number)
+        return Retry(number, chosen, {})
+
+    def append_retried(self, outcome: Outcome) -> None:
+        """Log one finished evaluation of the last round of retries; the failed one stays in the log."""
+        with self._transaction():
+            (number,) = self._db.execute("SELECT MAX(round) FROM retries WHERE id = ?", (outcome.id,)).fetchone()
+            self._db.execute(
+                "INSERT INTO retried VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (number, *_to_row(outcome))
+            )
+            self._log("retried", outcome.id)
 
     def append_final(
         self, id: int, values: Mapping[str, float], report: Mapping[str, float], device: Mapping[str, Any]
@@ -261,7 +273,10 @@ class Store:
     # -- reading -------------------------------------------------------------------------------------
 
     def events(self) -> list[tuple[str, int]]:
-        """Return the log: ``("propose", batch)``, ``("evaluate", id)`` or ``("final", id)``, in order."""
+        """Return the log in order.
+
+        ``("propose", batch)``, ``("evaluate", id)``, ``("retry", round)``, ``("retried", id)`` or ``("final", id)``.
+        """
         return [(kind, ref) for kind, ref in self._db.execute("SELECT kind, ref FROM log ORDER BY seq")]
 
     def proposals(self) -> dict[int, Proposal]:
@@ -273,16 +288,32 @@ class Store:
         }
 
     def outcomes(self) -> dict[int, Outcome]:
-        """Return all finished evaluations by id, in the order in which they finished."""
+        """Return the last finished evaluation of each id, in the order in which they finished first."""
+        outcomes = self.first_outcomes()
+        for retry in self.retries():
+            outcomes |= retry.outcomes
+        return outcomes
+
+    def first_outcomes(self) -> dict[int, Outcome]:
+        """Return all finished evaluations by id, in the order in which they finished, without retries."""
+        columns = ", ".join(f"e.{name}" for name in OUTCOME.split(", "))
         rows = self._db.execute(
-            "SELECT e.id, status, vals, std, measured, error, host, device, started, wall_s, attempts "
-            "FROM evaluations e JOIN log ON log.kind = 'evaluate' AND log.ref = e.id ORDER BY log.seq"
+            f"SELECT {columns} FROM evaluations e JOIN log ON log.kind = 'evaluate' AND log.ref = e.id "  # noqa: S608
+            "ORDER BY log.seq"
         )
-        loads = json.loads
-        return {
-            r[0]: Outcome(r[0], r[1], loads(r[2]), loads(r[3]), loads(r[4]), r[5], r[6], loads(r[7]), *r[8:])
-            for r in rows
-        }
+        return {row[0]: _from_row(row) for row in rows}
+
+    def retries(self) -> list[Retry]:
+        """Return the rounds of retries in order."""
+        if not self._has_retries:
+            return []
+        ids: dict[int, list[int]] = {}
+        for number, id_ in self._db.execute("SELECT round, id FROM retries ORDER BY round, id"):
+            ids.setdefault(number, []).append(id_)
+        found: dict[int, dict[int, Outcome]] = {number: {} for number in ids}
+        for number, *row in self._db.execute(f"SELECT round, {OUTCOME} FROM retried ORDER BY rowid"):  # noqa: S608
+            found[number][row[0]] = _from_row(row)
+        return [Retry(number, tuple(chosen), found[number]) for number, chosen in ids.items()]
 
     def finals(self) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
         """Return id -> (re-measured values, values on the report split)."""
@@ -292,6 +323,17 @@ class Store:
     def rows(self, proposals: Sequence[Proposal]) -> Rows:
         """Return the rows of proposals, int64 ``[n, n_genes]``."""
         return np.array([p.row for p in proposals], dtype=np.int64).reshape(len(proposals), len(self.space.genes))
+
+
+def _to_row(outcome: Outcome) -> tuple[Any, ...]:
+    o, dumps = outcome, json.dumps
+    said = (dumps(dict(o.values)), dumps(dict(o.std)), dumps(dict(o.measured)))
+    return (o.id, o.status, *said, o.error, o.host, dumps(dict(o.device)), o.started, o.wall_s, o.attempts)
+
+
+def _from_row(row: Sequence[Any]) -> Outcome:
+    loads = json.loads
+    return Outcome(row[0], row[1], loads(row[2]), loads(row[3]), loads(row[4]), row[5], row[6], loads(row[7]), *row[8:])
 
 
 def _check_header(path: Path) -> None:

@@ -107,7 +107,10 @@ class Supernet(nn.Module, ABC):
 
     @abstractmethod
     def example_inputs(self, arch: Architecture | None = None, batch_size: int = 1) -> Inputs:
-        """Return random inputs for an architecture (default: the active one), always the same values."""
+        """Return random inputs for an architecture (default: the active one), always the same values.
+
+        A family whose inputs can have other sizes than the architecture's takes ``resolution`` or ``sequence`` too.
+        """
 
     @abstractmethod
     def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:

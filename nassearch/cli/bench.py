@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 _HELP = """Compare search strategies on tables of measured networks, where an evaluation costs nothing.
 
 A problem is NAME:PATH with options; your own table is [bold]table:FILE.json[/] or [bold].npz[/]. Every finished trial
-is saved at once: the same command again goes on where it was stopped, and more seeds, strategies or problems join what
-is there.
+is saved at once: the same command again goes on where it was stopped, and more seeds or strategies join what is there.
 
 [bold]Examples[/]
 

@@ -53,6 +53,8 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     console.print(f"{data['evaluated']}/{budget} evaluated, {len(failed)} failed, front of {len(found.front)}")
     for error, count in Counter(r.error or "?" for r in failed).most_common(10):
         console.print(f"  [yellow]{count} x {error}[/]")
+    if failed:
+        console.print(f"evaluate them again: nassearch run --resume {run} --retry-failed")
     if len(found.records) < budget or not data["reported"]:
         console.print(f"not finished; go on with: nassearch run --resume {run}")
 

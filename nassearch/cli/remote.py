@@ -95,9 +95,9 @@ def doctor(as_json: AsJson = False) -> None:
         from nassearch.console import make_console
 
         console = make_console()
-        marks = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[red]broken[/]"}
+        colours = {"ok": "green", "busy": "yellow", "missing": "yellow", "broken": "red"}
         for f in findings:
-            console.print(f"{marks[f.state]:>8}  {f.name}: {f.detail}")
+            console.print(f"[{colours[f.state]}]{f.state:>8}[/]  {f.name}: {f.detail}")
             if f.fix:
                 console.print(f"          fix: {f.fix}", markup=False)
     if any(f.state == "broken" for f in findings):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nassearch.cli.options import AsJson, Space, TaskSpec, print_json
-from nassearch.errors import ConfigError
+from nassearch.errors import ConfigError, EvaluationError
 
 _HELP = """Search a space for the Pareto front of its networks: train, search, report, export.
 
@@ -22,6 +22,8 @@ _HELP = """Search a space for the Pareto front of its networks: train, search, r
   nassearch run --config run.yaml --set num_evals=500 --out runs/long
 
   nassearch run --resume runs/long
+
+  nassearch run --resume runs/long --retry-failed
 """
 
 
@@ -87,6 +89,9 @@ def run(
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override any setting, over the flags.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with a stopped run.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: evaluate what failed once more.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
@@ -125,12 +130,14 @@ def run(
     )
     if resume is not None:
         beside = {"--config": config, "--set": set_, "--overwrite": overwrite, "--dry-run": dry_run}
-        _resume(resume, settings, [flag for flag, given in beside.items() if given], as_json=as_json)
+        named = [flag for flag, given in beside.items() if given]
+        _resume(resume, settings, named, retry_failed=retry_failed, as_json=as_json)
         return
+    if retry_failed:
+        raise ConfigError("--retry-failed goes on with a run: name it by --resume DIR")
     from nassearch.config import make_config
     from nassearch.console import make_console
-    from nassearch.engine import check_folder_is_free
-    from nassearch.engine import run as run_engine
+    from nassearch.folders import check_folder_is_free
 
     console = make_console(quiet=as_json)
     made = make_config(settings, file=config, sets=set_ or [])
@@ -141,10 +148,12 @@ def run(
         check_folder_is_free(made.folder, overwrite)
         print_profile(make_problem(made), as_json=as_json)
         return
+    from nassearch.engine import run as run_engine
+
     _finish(run_engine(made, overwrite=overwrite, console=console), as_json)
 
 
-def _resume(folder: Path, settings: dict[str, Any], beside: list[str], *, as_json: bool) -> None:
+def _resume(folder: Path, settings: dict[str, Any], beside: list[str], *, retry_failed: bool, as_json: bool) -> None:
     """Go on with a run; only the budget and the executor may differ from before."""
     allowed = {"num_evals", "executor"}
     named = [*sorted(set(settings) - allowed), *beside]
@@ -160,6 +169,7 @@ def _resume(folder: Path, settings: dict[str, Any], beside: list[str], *, as_jso
         folder,
         num_evals=settings.get("num_evals"),
         executor=settings.get("executor"),
+        retry_failed=retry_failed,
         console=make_console(quiet=as_json),
     )
     _finish(run, as_json)
@@ -171,7 +181,17 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(run: Any, as_json: bool) -> None:
+    """Print the run for scripts; a run in which nothing succeeded is a failure.
+
+    Raises:
+        EvaluationError: No evaluation succeeded.
+    """
     if as_json:
         from nassearch.finish import front_json
 
         print_json({"folder": str(run.folder), **front_json(run)})
+    if not any(record.status == "ok" for record in run.records):
+        raise EvaluationError(
+            f"none of {len(run.records)} evaluations succeeded, the last with: {run.records[-1].error}; mend the "
+            f"cause, then evaluate them again: nassearch run --resume {run.folder} --retry-failed"
+        )

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
 _PRIVATE_CONSTANTS = ("ENABLE_RAY_CLUSTER", "RAY_ENABLE_UV_RUN_RUNTIME_ENV")
 _STARTS = 3
 _LAST_WORD_S = 5.0
+_CONNECT_S = 10.0
 
 
 def require_ray() -> Any:
@@ -134,6 +136,7 @@ class Cluster:
             return
 
     def _join(self, address: str) -> None:
+        _check_answers(address)
         options: dict[str, Any] = {}
         if not _in_job():
             options["runtime_env"] = {"py_modules": package_folders()}
@@ -195,6 +198,24 @@ class Cluster:
         thread.start()
         thread.join(_LAST_WORD_S)
         atexit.unregister(self._ray.shutdown)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself goes on trying for a quarter of an hour.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto", or something that Ray refuses at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address!r} ({error}); see that it is up, started by `ray start --head "
+            "--port=…`, and reachable from here; from elsewhere use `nassearch submit --address http://HOST:8265`"
+        ) from error
 
 
 def _kill_children(folder: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nassearch.exports.base import ExportFormat
 from nassearch.manifest import versions
 from nassearch.runs import Record, Run
@@ -22,6 +24,7 @@ def card_json(run: Run, record: Record, exporter: ExportFormat, difference: floa
         "space": run.space.name,
         "space_identity": run.space.identity,
         "architecture": record.arch,
+        "active_genes": _active(run, record),
         "inputs": input_shapes(example),
         "task": run.manifest.get("task"),
         "metrics": {
@@ -40,6 +43,11 @@ def card_json(run: Run, record: Record, exporter: ExportFormat, difference: floa
     }
 
 
+def _active(run: Run, record: Record) -> list[str]:
+    active = run.space.active(np.array([record.row], dtype=np.int64))[0]
+    return [gene.name for gene, used in zip(run.space.genes, active, strict=True) if used]
+
+
 def card_markdown(card: dict[str, Any], exporter: ExportFormat) -> str:
     """Return the card for people."""
     metrics = card["metrics"]
@@ -54,7 +62,7 @@ def card_markdown(card: dict[str, Any], exporter: ExportFormat) -> str:
     )
     devices = "\n".join(f"- `{m}`: {_device(d)}" for m, d in card["devices"].items())
     constraints = ", ".join(f"`{c}`" for c in card["constraints"]) or "none"
-    genes = "\n".join(f"- `{g}`: {v}" for g, v in card["architecture"].items())
+    genes = "\n".join(f"- `{g}`: {v}" for g, v in card["architecture"].items() if g in card["active_genes"])
     return f"""# Subnet {card["subnet"]} of `{card["space"]}`, as {card["format"]}
 
 ```python
@@ -84,7 +92,7 @@ Loaded again, its outputs differ from the subnet's by at most {card["max_differe
 
 Command: `{card["command"]}` (seed {card["seed"]}).
 
-Architecture:
+Architecture (without the genes of parts that it skips):
 
 {genes}
 """

@@ -30,7 +30,7 @@ _GLOSSARY = {
     "again": "Measured once more after the search: lucky measurements do not repeat.",
     "computed": "Exact, from the architecture alone.",
     "predicted": "Said by a model before the evaluation; it only helps to choose what to evaluate.",
-    "start-up": "The first batch, chosen before anything was known.",
+    "start-up": "Chosen before anything was predicted; the first batch of a strategy that does not predict.",
     "outside a constraint": "Evaluated, but it misses at least one constraint, so it cannot be on the front.",
     "hypervolume": "What a front dominates up to a reference point; larger is better.",
     "Kendall's tau": "Agreement of two rankings: 1 the same, 0 none, -1 reversed.",

@@ -129,7 +129,7 @@ def progress_figure(run: Run, found: Progress) -> Figure:
     )  # fmt: skip
     unit = " · ".join(unit_of(o.metric) or o.metric for o in run.goal.objectives)
     layout = _layout(Axis(None).label, f"hypervolume [{unit}]", None, None)
-    start = max((r.id for r in run.records if r.batch == 0), default=0)
+    start = max((r.id for r in run.records if r.batch < run.n_startup), default=0)
     if 0 < start < run.records[-1].id:
         layout["shapes"] = [
             {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "yref": "paper", "ink": True,

@@ -145,11 +145,11 @@ def make_view(run: Run, x: str | None = None, y: str | None = None) -> FrontView
 def _groups(run: Run, drawn: list[Record]) -> list[Group]:
     kinds: dict[str, list[Record]] = {kind: [] for kind in STYLES}
     for r in drawn:
-        ordinary = "start-up" if r.batch == 0 else "evaluated"
+        ordinary = "start-up" if r.batch < run.n_startup else "evaluated"
         kinds["front" if r.on_front else ordinary if r.feasible else "infeasible"].append(r)
     labels = {
         "infeasible": "outside a constraint",
-        "start-up": "start-up (batch 0)",
+        "start-up": "start-up",
         "evaluated": "evaluated",
         "front": "Pareto front" if len(run.goal.objectives) > 1 else "best",
     }

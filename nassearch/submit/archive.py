@@ -68,7 +68,7 @@ def in_the_way(folder: Path) -> str | None:
     Args:
         folder: A path that may lead nowhere.
     """
-    from nassearch.engine import locked
+    from nassearch.folders import locked
     from nassearch.runs import CONFIG_FILE
     from nassearch.store import stored_space
 

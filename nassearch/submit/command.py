@@ -216,7 +216,7 @@ class _Preparation:
 
     def _check_free(self, path: Path) -> None:
         """Refuse a destination that `run` would refuse, before anything is sent."""
-        from nassearch.engine import check_folder_is_free
+        from nassearch.folders import check_folder_is_free
 
         try:
             check_folder_is_free(path, "--overwrite" in self.argv)

@@ -19,6 +19,8 @@ _AUTHENTICATION_HELP = (
 )
 _TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env")
 _GAP_S = 1.0
+_NOT_YET = "No available agent"  # of a cluster that has just been started
+_STARTING_S = 30.0
 
 
 def find_token(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -93,12 +95,16 @@ class JobServer:
         """Send a job; see ``JobSubmissionClient.submit_job``.
 
         Raises:
-            NassearchError: The server does not take the job.
+            NassearchError: The server does not take the job; one that has just been started is waited for.
         """
-        try:
-            return str(self._client.submit_job(**request))
-        except (RuntimeError, ValueError) as error:
-            raise NassearchError(f"the job server at {self.address} did not take the job: {error}") from error
+        deadline = time.monotonic() + _STARTING_S
+        while True:
+            try:
+                return str(self._client.submit_job(**request))
+            except (RuntimeError, ValueError) as error:
+                if _NOT_YET not in str(error) or time.monotonic() > deadline:
+                    raise NassearchError(f"the job server at {self.address} did not take the job: {error}") from error
+            time.sleep(_GAP_S)
 
     def details(self, job_id: str) -> Any:
         """Return the state of a job.

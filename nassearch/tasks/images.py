@@ -18,8 +18,10 @@ CACHE_BYTES = 200_000_000
 """Decoded images are kept in memory up to this size; larger sets are decoded batch by batch."""
 
 DECODE_ALL = 5_000
-_DIGESTED = 1000
 """Sets up to this size are decoded once at start, so that a damaged image is found before any work."""
+
+DIGEST = 1_000
+"""Of the files of larger sets so many, evenly spaced, are read for the fingerprint; of the others name and size."""
 
 READ_HEADERS = 20_000
 """Of larger sets at most this many headers, evenly spaced, are read at start."""
@@ -265,7 +267,7 @@ class FileImages(DecodedImages):
 
     def update_digest(self, digest: Any) -> None:
         """Feed names and sizes, and the contents of all files or, beyond `DECODE_ALL`, of 1,000 spread evenly."""
-        step = 1 if len(self) <= DECODE_ALL else len(self) // _DIGESTED
+        step = 1 if len(self) <= DECODE_ALL else len(self) // DIGEST
         for i, path in enumerate(self.paths):
             file = self.root / path
             digest.update(f"{path}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))

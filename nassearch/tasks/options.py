@@ -159,7 +159,14 @@ SMOOTHING_OPTION = Option(
 
 IMAGE_OPTIONS = (
     *SPLIT_OPTIONS,
-    Option("image_size", "int", None, "width and height in pixels; default: the images' own, at most 224", minimum=8),
+    Option(
+        "image_size",
+        "int",
+        None,
+        "width and height in pixels; default: the images' own, at most 224",
+        minimum=8,
+        maximum=4096,
+    ),
     Option(
         "shift", "int", None, "greatest random shift in training, pixels; default: an eighth of the size", minimum=0
     ),

@@ -17,6 +17,7 @@ METRIC = "latency_ms"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+MOST_THREADS = 1024
 _COUNTS = ("batch", "threads", "resolution", "sequence", "budget_ms")
 
 
@@ -164,6 +165,8 @@ def _faults(values: Mapping[str, Any]) -> list[str]:
         value = values.get(key)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             faults.append(f"{key}={value} must be a whole number of at least 1")
+        elif key == "threads" and value is not None and value > MOST_THREADS:
+            faults.append(f"threads={value} is more than any machine has; at most {MOST_THREADS}")
     for key in ("batch", "threads"):
         if key in values and values[key] is None:
             faults.append(f"{key} must be given")

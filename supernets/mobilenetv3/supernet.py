@@ -269,14 +269,17 @@ class MobileNetV3Supernet(Supernet):
 
     # -- inputs --------------------------------------------------------------------------------------
 
-    def example_inputs(self, arch: Architecture | None = None, batch_size: int = 1) -> Inputs:
+    def example_inputs(
+        self, arch: Architecture | None = None, batch_size: int = 1, resolution: int | None = None
+    ) -> Inputs:
         """Return ``(images,)``, random and always the same, ``[batch_size, in_channels, r, r]``.
 
         Args:
             arch: Whose resolution to use. Default: the active architecture.
             batch_size: Number of images.
+            resolution: Another width and height, in pixels.
         """
-        size = self._genes.resolution(self._active if arch is None else self._canonical(arch))
+        size = resolution or self._genes.resolution(self._active if arch is None else self._canonical(arch))
         generator = torch.Generator().manual_seed(0)
         like = self.classifier.weight
         images = torch.randn(batch_size, self.in_channels, size, size, generator=generator)

@@ -74,6 +74,16 @@ def _contents(folder: Path) -> dict[Path, bytes | None]:
         (["--num-evals", "-4"], ["num_evals", "greater than 0", "got -4"]),
         (["--batch-size", "0"], ["batch_size", "greater than 0"]),
         (["--seed", "-1"], ["seed", "greater than or equal to 0"]),
+        (["--seed", "99999999999999999999"], ["seed", "less than 4294967296"]),
+        (["--threads", "100000"], ["executor.threads", "less than or equal to 1024"]),
+        (["--timeout", "nan"], ["executor.timeout_s", "greater than 0"]),
+        (["--latency", "cpu:eager,threads=100000"], ["threads=100000", "at most 1024"]),
+        (["-o", "latency_ms:min", "--latency", "cpu:eager,sequence=128"], ["sequence=128", "have no sequence"]),
+        (["--executor", "ray", "--ray-address", "127.0.0.1:1"], ["no Ray cluster answers at '127.0.0.1:1'"]),
+        (
+            ["--executor", "ray", "--ray-address", "ray://127.0.0.1:1"],
+            ["no Ray cluster answers at 'ray://127.0.0.1:1'"],
+        ),
         (["-c", "macs_m =< 3"], ["constraint 'macs_m =< 3'", "unknown comparison '=<'", "macs_m", "for example"]),
         (["-c", "macs_m"], ["constraint 'macs_m' has no comparison"]),
         (["-c", "macs_m <= 3 million"], ["'million'", "not understood"]),
@@ -126,6 +136,7 @@ def test_a_latency_that_cannot_be_measured_here_is_refused(base: list[str], fail
     if torch.cuda.is_available():
         pytest.skip("there is CUDA here")
     fails([*base, "-o", "latency_ms:min", "--latency", "cuda:eager"], "latency_ms cannot be measured as cuda:eager")
+    fails([*base, "--set", "evaluation.device=cuda:3"], "evaluation.device=cuda:3 cannot be used", "no CUDA device")
 
 
 def test_all_faults_come_at_once(base: list[str], fails: Fails) -> None:
@@ -192,6 +203,8 @@ def test_a_supernet_that_does_not_fit_is_refused(base: list[str], fails: Fails, 
         tmp_path / "three.npz", images=rng.integers(0, 255, (90, 16, 16), dtype=np.uint8), labels=np.arange(90) % 3
     )
     fails([*base, *saved, "--task", "npz:three.npz"], "num_classes=10, the task needs num_classes=3")
+    for option in ("num_classes=3", "in_channels=3"):
+        fails([*base, "--set", f"model_options.{option}"], f"it has {option}, the task needs")
     # A space without the option says what its inputs are.
     fails([*base, "--space", "ofa-mobilenetv3-w1.0"], "in_channels=3, the task needs in_channels=1")
 
@@ -233,6 +246,7 @@ def test_out_that_is_taken_is_refused(base: list[str], fails: Fails, run_folder:
     (tmp_path / "file").write_text("mine")
     fails([*base, "--out", "file"], "--out file is a file")
     fails([*base, "--out", "file/run"], "cannot be made", "file is a file")
+    fails([*base, "--out", "x" * 300], "cannot be made")
     fails([*base, "--out", str(run_folder), "--dry-run"], "holds a run already")
 
 
@@ -244,6 +258,10 @@ def test_out_that_is_taken_is_refused(base: list[str], fails: Fails, run_folder:
 )  # fmt: skip
 def test_resume_with_other_settings_is_refused(fails: Fails, run_folder: Path, flags: list[str]) -> None:
     fails(["run", "--resume", str(run_folder), *flags], "--resume goes on with the settings of")
+
+
+def test_retrying_without_a_run_is_refused(base: list[str], fails: Fails) -> None:
+    fails([*base, "--retry-failed"], "--retry-failed", "--resume DIR")
 
 
 def test_resume_of_what_is_no_run_is_refused(fails: Fails, tmp_path: Path) -> None:
@@ -321,7 +339,7 @@ def test_resume_on_other_data_is_refused(fails: Fails, run_folder: Path) -> None
 
 
 def _hold(folder: str, ready: object, release: object) -> None:
-    from nassearch.engine import locked
+    from nassearch.folders import locked
 
     with locked(Path(folder)):
         ready.set()  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ import yaml
 import nassearch
 from nassearch.cli import _run
 from nassearch.errors import EvaluationError
+from nassearch.evaluation import SupernetEvaluator
 
 COMMANDS = [
     *("run", "profile", "spaces", "strategies", "bench", "status", "front", "plot", "report", "export", "evaluate"),
@@ -295,3 +296,23 @@ def test_failures_end_with_1_and_the_message(
     monkeypatch.setattr("nassearch.engine.resume", bug)
     with pytest.raises(ZeroDivisionError):  # nobody foresaw it: the traceback is what is needed
         _run(["run", "--resume", str(run_folder)], debug=False)
+
+
+def test_a_run_in_which_nothing_succeeds_is_a_failure(
+    finished: Path, small_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_self: SupernetEvaluator, _arch: object, _split: str = "search") -> None:
+        raise RuntimeError("out of memory")
+
+    words = ["run", "--space", "mobilenetv3-tiny", "--task", small_task, "-o", "top1:max", "--num-evals", "2"]
+    words += ["--supernet", str(finished / "supernet"), "--strategy", "random", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patched:
+        patched.setattr(SupernetEvaluator, "quality", broken)
+        assert _run(words, debug=False) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "none of 2 evaluations succeeded, the last with: RuntimeError: out of memory" in error
+    assert f"--resume {tmp_path / 'run'} --retry-failed" in error
+    assert _run(["status", str(tmp_path / "run")], debug=False) == 0
+    assert "--retry-failed" in capsys.readouterr().out
+    assert _run(["run", "--resume", str(tmp_path / "run"), "--retry-failed", "--json"], debug=False) == 0
+    assert json.loads(capsys.readouterr().out)["front"]

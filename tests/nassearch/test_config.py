@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_training_defaults_to_none_when_weights_are_given() -> None:
     assert make_config(GOOD).train_method == "sandwich"
     assert make_config(GOOD | {"checkpoint": "x.pth"}).train_method == "none"
     assert make_config(GOOD | {"checkpoint": "x.pth", "train": {"method": "single-path"}}).train_method == "single-path"
+
+
+def test_plugins_are_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugin_beside_me.py").write_text("LOADED = True\n")
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('hides the installed one')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    import_plugins(["plugin_beside_me", "colorsys"])
+    assert sys.modules.pop("plugin_beside_me").LOADED
 
 
 def test_plugins_that_fail_are_named() -> None:

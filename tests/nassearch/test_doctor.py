@@ -56,7 +56,7 @@ def test_a_ray_address_without_a_token_is_found(monkeypatch: pytest.MonkeyPatch,
     assert "ray get-auth-token --generate" in found.fix
 
 
-@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("missing", 0), ("broken", 1)])
+@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("busy", 0), ("missing", 0), ("broken", 1)])
 def test_exit_codes_and_both_forms(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, code: int
 ) -> None:

@@ -282,6 +282,20 @@ def test_a_run_stopped_by_failures_goes_on_when_they_are_mended(
     run = _resume(tmp_path / "run")
     assert [r.status for r in run.records] == ["failed"] * 4 + ["ok"] * 6
     assert run.front
+    again = _resume(tmp_path / "run", retry_failed=True)
+    assert [r.status for r in again.records] == ["ok"] * 10
+    assert [r.values for r in again.records[4:]] == [r.values for r in run.records[4:]]
+    assert [r.row for r in again.records] == [r.row for r in run.records]
+    assert all(r.report for r in again.front)
+
+
+def test_costs_are_measured_at_the_resolution_of_their_setting(search: Search) -> None:
+    settings = ["small=cpu:eager,budget_ms=10,resolution=12", "large=cpu:eager,budget_ms=10,resolution=48"]
+    metrics = ["peak_memory_mb@small", "peak_memory_mb@large", "latency_ms@large"]
+    run = search(latency=settings, objectives=["top1:max", *(f"{m}:min" for m in metrics)], num_evals=3)
+    for r in run.records:
+        assert r.values["peak_memory_mb@large"] > r.values["peak_memory_mb@small"]
+        assert r.device["latency_ms@large"]["setting"]["resolution"] == 48
 
 
 def test_a_second_look_that_fails_is_told_and_tried_again_on_resume(

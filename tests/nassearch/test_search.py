@@ -65,13 +65,14 @@ def _run(
     asynchronous: bool = False,
     goal: Goal = GOAL,
     max_failures: int = 10,
+    retry_failed: bool = False,
 ) -> dict[int, tuple[tuple[int, ...], float, str]]:
     path = folder / "evaluations.sqlite"
     with Store(path, SPACE, create=not path.exists()) as store:
         made = make_strategy(
             strategy, SPACE, objectives=goal.objectives, constraints=goal.constraints, seed=5, budget=60
         )
-        settings = SearchSettings(budget, 7, 5, strategy, asynchronous, max_failures)
+        settings = SearchSettings(budget, 7, 5, strategy, asynchronous, max_failures, retry_failed)
         Search(made, LocalExecutor(evaluator, ExecutorSettings()), store, goal, settings).run()
         return _logged(store)
 
@@ -126,6 +127,50 @@ def test_a_row_of_failures_ends_the_run_with_everything_saved(tmp_path: Path) ->
     # What failed stays failed; the mended evaluator gets the rest.
     logged = _run(tmp_path, ToyEvaluator())
     assert [s for _, _, s in logged.values()] == ["failed"] * 4 + ["ok"] * 26
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("strategy", ["random", "nsga2", "linas", "cmaes"])
+def test_failed_evaluations_are_done_again_where_asked_and_the_search_stays_exact(
+    tmp_path: Path, strategy: str, asynchronous: bool
+) -> None:
+    goal = Goal(OBJECTIVES[:1]) if strategy == "cmaes" else GOAL
+
+    def run(name: str, evaluator: ToyEvaluator, budget: int, retry: bool = False) -> Any:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return _run(
+            folder, evaluator, strategy, budget=budget, asynchronous=asynchronous, goal=goal, retry_failed=retry
+        )
+
+    for name in ("whole", "parts"):
+        first = run(name, ToyEvaluator(fail=lambda a: a["w.0"] == 4), 20)
+    failed = [i for i, (_, _, status) in first.items() if status == "failed"]
+    assert len(failed) >= 2
+    assert run("whole", ToyEvaluator(), 20) == first  # not unless asked
+
+    # All of them again: most succeed, and the search goes on knowing that; then once more, and to the end.
+    evaluator = ToyEvaluator(fail=lambda a: a["w.0"] == 4 and a["w.1"] == 4)
+    whole = run("whole", evaluator, 25, retry=True)
+    assert len(evaluator.seen) == len(failed) + 5
+    assert {i: r for i, (r, _, _) in whole.items() if i <= 20} == {i: r for i, (r, _, _) in first.items()}
+    assert any(whole[i][2] == "ok" for i in failed)
+    whole = run("whole", ToyEvaluator(), 32, retry=True)
+    assert {status for _, _, status in whole.values()} == {"ok"}
+
+    # The same with crashes: what an interrupted round still has to do is done without asking again.
+    seen = 0
+    for crash, retry in ((1, True), (0, True), (len(failed) - 1, False), (2, False)):
+        evaluator = ToyEvaluator(crash, fail=lambda a: a["w.0"] == 4 and a["w.1"] == 4)
+        with pytest.raises(_Crash):
+            run("parts", evaluator, 25, retry)
+        seen += len(evaluator.seen)
+    evaluator = ToyEvaluator(fail=lambda a: a["w.0"] == 4 and a["w.1"] == 4)
+    run("parts", evaluator, 25)
+    assert seen + len(evaluator.seen) == len(failed) + 5
+    assert run("parts", ToyEvaluator(), 32, retry=True) == whole
+    with Store(tmp_path / "parts" / "evaluations.sqlite", SPACE) as store:
+        assert {i for i, o in store.first_outcomes().items() if o.status == "failed"} >= set(failed)
 
 
 def test_a_metric_that_is_missing_or_not_finite_is_a_failure(tmp_path: Path) -> None:

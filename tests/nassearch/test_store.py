@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nassearch.errors import RunFolderError
-from nassearch.store import Outcome, Store, stored_space
+from nassearch.store import Outcome, Retry, Store, stored_space
 from search_spaces import Gene, SearchSpace
 
 SPACE = SearchSpace("s", [Gene("a", [1, 2, 3]), Gene("b", [1, 2])])
@@ -60,6 +60,47 @@ def test_an_evaluation_is_logged_once_and_only_of_a_proposal(tmp_path: Path) -> 
         with pytest.raises(sqlite3.IntegrityError):
             store.append(_outcome(1))
         assert store.events() == [("propose", 0), ("evaluate", 1)]  # the failed append left nothing
+
+
+def test_retries_are_appended_beside_what_failed(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.sqlite"
+    with _store(tmp_path) as store:
+        store.propose(np.array([[0, 1], [2, 0], [1, 0]]), seed=0, origin="random")
+        bad = Outcome(2, "failed", error="out of memory")
+        for outcome in (bad, Outcome(1, "failed"), _outcome(3)):
+            store.append(outcome)
+        assert store.retries() == []
+        assert store.retry([2, 1]).ids == (1, 2)
+        store.append_retried(_outcome(2))
+        with pytest.raises(sqlite3.IntegrityError):
+            store.append_retried(_outcome(2))
+        with pytest.raises(sqlite3.IntegrityError):
+            store.append_retried(_outcome(3))  # nobody asked
+    with Store(path, SPACE, read_only=True) as store:
+        assert store.retries() == [Retry(1, (1, 2), {2: _outcome(2)})]
+        assert store.first_outcomes()[2] == bad
+        assert list(store.outcomes()) == [2, 1, 3]
+        assert store.outcomes()[2] == _outcome(2)
+        assert store.events()[-2:] == [("retry", 1), ("retried", 2)]
+
+
+def test_a_store_of_the_first_format_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    with _store(tmp_path) as store:
+        store.propose(np.array([[0, 1]]), seed=0, origin="random")
+        store.append(Outcome(1, "failed"))
+    path = tmp_path / "evaluations.sqlite"
+    db = sqlite3.connect(path)
+    db.executescript("DROP TABLE retried; DROP TABLE retries; PRAGMA user_version = 1;")
+    db.close()
+    before = path.read_bytes()
+    with Store(path, SPACE, read_only=True) as store:
+        assert store.outcomes()[1].status == "failed"
+    assert path.read_bytes() == before
+    with Store(path, SPACE) as store:
+        store.retry([1])
+        store.append_retried(_outcome(1))
+    with Store(path, SPACE, read_only=True) as store:
+        assert store.outcomes() == {1: _outcome(1)}
 
 
 def test_a_store_of_another_space_is_refused(tmp_path: Path) -> None:

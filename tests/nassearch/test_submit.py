@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nassearch.engine import locked
-from nassearch.errors import ConfigError, RunFolderError
+from nassearch.cli import _run
+from nassearch.errors import ConfigError, NassearchError, RunFolderError
+from nassearch.folders import locked
+from nassearch.runs import Run
 from nassearch.store import Store
 from nassearch.submit import SubmitOptions, attach, submit
 from nassearch.submit.archive import archive_names, files_below, pack, sha256, unpack
@@ -254,6 +256,31 @@ def test_address_must_be_that_of_a_job_server() -> None:
         JobServer("ray://head:10001")
 
 
+def test_a_cluster_that_has_just_been_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[object] = [RuntimeError("500: No available agent to submit job, please try again later.")] * 2
+    answers += ["job-1", RuntimeError("no such file")]
+
+    class Client:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def submit_job(self, **_: object) -> object:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
+    monkeypatch.setattr("nassearch.submit.server._GAP_S", 0.0)
+    server = JobServer("http://h:8265")
+    assert server.submit() == "job-1"
+    with pytest.raises(NassearchError, match="did not take the job: no such file"):
+        server.submit()
+    monkeypatch.setattr("nassearch.submit.server._STARTING_S", -1.0)
+    answers.append(RuntimeError("No available agent"))
+    with pytest.raises(NassearchError, match="did not take the job"):
+        server.submit()
+
+
 class FakeServer:
     """Takes a job, and is interrupted while following it."""
 
@@ -378,6 +405,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
         "PATH": f"{tools}:{os.environ['PATH']}",
     }
     words = f"start --head --block --port {free_port()} --dashboard-port {port} --num-cpus 2 --temp-dir {folder}"
+    words += """ --resources '{"latency_slot": 1}'"""
     log = tmp_path_factory.mktemp("head") / "log"
     with log.open("w") as sink:
         process = subprocess.Popen(
@@ -468,3 +496,37 @@ def test_job_end_to_end(head: tuple[str, str], here: Path, tmp_path: Path, monke
     assert (here / "runs/two/front.csv").exists()
     with pytest.raises(ConfigError, match="no job"):
         attach(address, "nassearch-none", out=text.append)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_run_comes_back_and_goes_on_here(
+    head: tuple[str, str], here: Path, small_task: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    address, token = head
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    command = [
+        *("run", "--space", "mobilenetv3-tiny", "--task", small_task, "-o", "top1:max", "-o", "latency_ms:min"),
+        *("--latency", "cpu:eager,budget_ms=20", "--num-evals", "10", "--batch-size", "5", "--strategy", "nsga2"),
+        *("--set", "train.settings.epochs=2", "--executor", "ray", "--out", "runs/real"),
+    ]
+    text: list[str] = []
+    assert submit(command, SubmitOptions(address), text.append) == 0, "".join(text)
+    log = "".join(text)
+    for part in ("training 8/8", "search 10/10", "Pareto front of mobilenetv3-tiny", "Exported subnet", "run folder:"):
+        assert part in log, log
+
+    capsys.readouterr()
+    assert _run(["front", "runs/real", "--json"], debug=False) == 0
+    front = json.loads(capsys.readouterr().out)
+    assert front["n_evaluated"] == 10
+    assert all(member["remeasured"] and member["report"] for member in front["front"])
+    for name in ("report.html", "front.png", "front.csv"):
+        assert (here / "runs/real" / name).stat().st_size > 0
+    before = Run("runs/real").records
+
+    go_on = ["run", "--resume", "runs/real", "--num-evals", "12", "--executor", "local"]
+    assert _run([*go_on, "--json"], debug=False) == 0
+    after = Run("runs/real").records
+    assert len(after) == 12
+    assert [(r.id, r.row, r.values) for r in after[:10]] == [(r.id, r.row, r.values) for r in before]

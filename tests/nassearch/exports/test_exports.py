@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -153,8 +154,10 @@ def test_the_card_says_what_it_is(exported: tuple[str, Path], run: Run) -> None:
         assert part in text
     for constraint in card["constraints"]:
         assert f"`{constraint}`" in text
-    for gene in record.arch:
-        assert f"`{gene}`" in text
+    active = dict(zip(record.arch, run.space.active(np.array([record.row]))[0], strict=True))
+    assert card["active_genes"] == [gene for gene, used in active.items() if used]
+    for gene, used in active.items():
+        assert (f"`{gene}`" in text) == used
 
 
 # -- what is refused ---------------------------------------------------------------------------------

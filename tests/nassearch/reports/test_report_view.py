@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from nassearch.reports.architectures import compact, gene_shares
 from nassearch.reports.axes import axis_of, choose_axes, show_range
 from nassearch.reports.history import forecasts, progress
 from nassearch.reports.view import make_view
+from nassearch.runs import Run
 
 
 def test_every_successful_evaluation_is_in_exactly_one_group(tmp_path: Path) -> None:
@@ -28,6 +30,17 @@ def test_every_successful_evaluation_is_in_exactly_one_group(tmp_path: Path) -> 
     assert kinds["infeasible"]
     assert not any(r.feasible for r in kinds["infeasible"])
     assert "2 failed evaluations are not drawn." in view.notes
+
+
+def test_the_start_up_ends_with_the_first_prediction(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    assert run.n_startup == 1
+    longer = Run(tmp_path / "one")
+    longer.__dict__["records"] = [replace(r, predicted={}) if r.batch == 1 else r for r in run.records]
+    assert longer.n_startup == 2
+    (started,) = (g.records for g in make_view(longer).groups if g.kind == "start-up")
+    assert {r.batch for r in started} == {0, 1}
+    assert make_run(tmp_path / "none", predictions=False).n_startup == 1
 
 
 def test_constraints_on_plotted_metrics_are_lines_and_others_notes(tmp_path: Path) -> None:

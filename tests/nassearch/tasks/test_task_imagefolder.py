@@ -97,6 +97,25 @@ def test_streaming_gives_the_same_batches(image_folder, monkeypatch: pytest.Monk
             assert torch.equal(a.targets, b.targets)
 
 
+def test_fingerprint_of_many_files_is_of_all_names_and_sizes_and_some_contents(image_folder, monkeypatch) -> None:
+    monkeypatch.setattr(images, "DECODE_ALL", 10)
+    monkeypatch.setattr(images, "DIGEST", 8)
+    folder = image_folder(each=12)
+    paths = sorted(folder.rglob("*.png"))
+    spec = f"imagefolder:{folder}"
+    seen = {make_task(spec).fingerprint}
+    for path in paths[:6]:
+        path.write_bytes(path.read_bytes() + b" ")  # pixels stay as they are
+        seen.add(make_task(spec).fingerprint)
+    assert len(seen) == 7
+    path = paths[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"!")  # one that is read
+    seen.add(make_task(spec).fingerprint)
+    paths[7].rename(paths[7].with_stem("renamed"))
+    seen.add(make_task(spec).fingerprint)
+    assert len(seen) == 9
+
+
 def test_fingerprint_follows_the_files(image_folder) -> None:
     folder = image_folder()
     spec = f"imagefolder:{folder}"

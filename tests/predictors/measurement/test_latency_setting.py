@@ -25,7 +25,7 @@ def latency_settings(draw):
         device=device,
         backend=entry.name,
         batch=draw(positive),
-        threads=draw(positive),
+        threads=draw(st.integers(1, 1024)),
         dtype=draw(st.sampled_from(entry.dtypes)),
         resolution=draw(optional),
         sequence=draw(optional),
