@@ -25,6 +25,7 @@ from search_spaces import Rows, SearchSpace
 
 _APPLICATION_ID = 0x6E617365  # "nase", in the file's header
 _FORMAT = 1
+REUSED = "reused from "  # begins how a value came about that an earlier run evaluated
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -52,7 +53,8 @@ class Outcome:
         status: ``"ok"`` or ``"failed"``.
         values: Metric -> value in the metric's unit; empty when failed.
         std: Metric -> spread of the measurement (interquartile range for latencies), where there is one.
-        measured: Metric -> how the value came about: ``"search-split"``, ``"analytic"``, ``"measured"``.
+        measured: Metric -> how the value came about: ``"search-split"``, ``"analytic"``, ``"measured"``, or
+            ``"reused from RUN"``: taken over from an earlier run.
         error: Why it failed, in one line.
         host: Name of the machine that evaluated it.
         device: Setting and identity of the device of each measured metric.

@@ -18,7 +18,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class ScriptedEvaluator:
         times = {"quality_begin": begin, "quality_end": time.time(), "pid": float(os.getpid())}
         return Part({"quality": value, **times}, measured={"quality": f"{split}-split"})
 
-    def cost(self, arch: Mapping[str, Any]) -> Part:
+    def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         """Obey orders for the measurement, and return ``cost`` and the times of begin and end."""
         begin = time.time()
         order = str(arch.get("do", ""))

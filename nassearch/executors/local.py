@@ -84,8 +84,8 @@ class LocalExecutor(Executor):
             try:
                 with pinned_threads(self._settings.threads), _time_limit(limit):
                     part = Part() if job.split is None else self._evaluator.quality(job.arch, job.split)
-                    if self._evaluator.needs_cost:
-                        part = part.joined(self._evaluator.cost(job.arch))
+                    if self._evaluator.needs_cost and job.costs != ():
+                        part = part.joined(self._evaluator.cost(job.arch, job.costs))
                 return succeeded(job, part, started, attempt)
             except _TimedOut:
                 continue

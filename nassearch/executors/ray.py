@@ -107,7 +107,7 @@ class RayExecutor(Executor):
         for job in jobs:
             if job.split is not None:
                 self._queue.append(Run(job))
-            elif self._needs_cost:
+            elif self._needs_cost and job.costs != ():
                 self._costs.append(Run(job))
             else:
                 self._finished.append(Run(job, time.time(), 1).succeeded(Part()))
@@ -230,7 +230,7 @@ class RayExecutor(Executor):
                 return
             part = answer.part if run.part is None else run.part.joined(answer.part)
             self._finished.append(run.succeeded(part))
-        elif self._needs_cost:
+        elif self._needs_cost and run.job.costs != ():
             run.part, run.attempt_s = answer.part, answer.seconds
             self._costs.append(run)
         else:

@@ -62,9 +62,9 @@ class EvaluationHost:
         """Evaluate quality on a split, and analytic metrics."""
         return _answer(self._evaluator.quality, arch, split)
 
-    def cost(self, arch: Mapping[str, Any]) -> Answer:
-        """Measure on this device."""
-        return _answer(self._evaluator.cost, arch)
+    def cost(self, arch: Mapping[str, Any], metrics: tuple[str, ...] | None = None) -> Answer:
+        """Measure all costs on this device, or some."""
+        return _answer(self._evaluator.cost, arch, metrics)
 
 
 def _answer(evaluate: Callable[..., Part], *words: Any) -> Answer:

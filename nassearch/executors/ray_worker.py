@@ -153,7 +153,7 @@ class Worker:
         self.run, self.since = run, time.monotonic()
         if timeout_s is not None:
             self.deadline = self.since + max(timeout_s - run.attempt_s, 0.0)
-        words = (dict(run.job.arch), run.job.split) if half == "quality" else (dict(run.job.arch),)
+        words = (dict(run.job.arch), run.job.split if half == "quality" else run.job.costs)
         self.ref = getattr(self._actor, half).remote(*words)
 
     def end(self, seconds: float | None = None) -> Run:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nassearch.strategies.gaussian_process import GenotypeGP, PairFeatures
+from nassearch.strategies.transfer import GPTransfer
 from search_spaces import Rows, SearchSpace
+from search_spaces.rows import row_keys
 
 Values = NDArray[np.float64]
+
+_PRIOR_ROWS_AT_MOST = 500  # a Gaussian process costs the cube of them
 
 
 class Surrogate(Protocol):
     """Predicts one metric of genotypes."""
 
     quality: dict[str, Any]
+
+    def set_prior(self, X: NDArray[np.float32], y: Values) -> None:
+        """Take values under other conditions, of features ``[n, f]``: `fit` uses them where they help."""
 
     def fit(self, X: NDArray[np.float32], y: Values) -> None:
         """Fit to features ``[n, f]`` and values ``[n]``."""
@@ -36,13 +44,24 @@ class GPSurrogate:
     """
 
     def __init__(self, n_main: int) -> None:
-        self._model = GenotypeGP(n_main)
+        self._plain = GenotypeGP(n_main)
+        self._model: GenotypeGP | GPTransfer = self._plain
+        self._transfer: GPTransfer | None = None
         self.quality: dict[str, Any] = {}
 
+    def set_prior(self, X: NDArray[np.float32], y: Values) -> None:
+        """Take values under other conditions."""
+        self._transfer = GPTransfer(self._plain.n_main, X, y)
+
     def fit(self, X: NDArray[np.float32], y: Values) -> None:
-        """Fit to features ``[n, f]`` and values ``[n]``."""
-        self._model.fit(X, y)
-        self.quality = {"model": "gp", **self._model.quality}
+        """Fit to features ``[n, f]`` and values ``[n]``; over the prior where leave-one-out errors are smaller so."""
+        self._model = self._plain.fit(X, y)
+        self.quality = {"model": "gp", **self._plain.quality}
+        if self._transfer is not None:
+            self._transfer.fit(X, y)
+            if np.abs(self._transfer.loo - y).mean() < np.abs(self._plain.loo - y).mean():
+                self._model = self._transfer
+                self.quality = {"model": "gp over a prior", **self._transfer.quality}
 
     def mean(self, X: NDArray[np.float32]) -> Values:
         """Return predicted values, float64 ``[n]``."""
@@ -50,6 +69,8 @@ class GPSurrogate:
 
     def sample(self, X: NDArray[np.float32], n: int, rng: np.random.Generator) -> Values:
         """Return joint samples of the predicted values, float64 ``[n, len(X)]``."""
+        if isinstance(self._model, GPTransfer):
+            return self._model.sample(X, _correlated(self._model.covariance(X), n, rng))
         mean, covariance = self._model.joint(X)
         return mean + _correlated(covariance, n, rng)
 
@@ -68,13 +89,20 @@ class PredictorSurrogate:
 
     def __init__(self, kind: str, n_main: int, seed: int) -> None:
         self._kind, self._n_main, self._seed = kind, n_main, seed
+        self._prior: Any = None
         self.quality: dict[str, Any] = {}
+
+    def set_prior(self, X: NDArray[np.float32], y: Values) -> None:
+        """Take values under other conditions."""
+        from predictors import make_predictor
+
+        self._prior = make_predictor(self._kind, seed=self._seed).fit(X[:, : self._n_main], y)
 
     def fit(self, X: NDArray[np.float32], y: Values) -> None:
         """Fit to features ``[n, f]`` and values ``[n]``."""
         from predictors import make_predictor
 
-        self._model = make_predictor(self._kind, seed=self._seed).fit(X[:, : self._n_main], y)
+        self._model = make_predictor(self._kind, seed=self._seed).fit(X[:, : self._n_main], y, prior=self._prior)
         tau = float(self._model.quality.kendall_tau)
         self.quality = {"model": self._kind, "n": len(y), "kendall_tau": 0.0 if np.isnan(tau) else tau}
 
@@ -148,6 +176,11 @@ class BadTail:
         return np.asarray(np.minimum(z, self._start) + self._scale * np.expm1(over), dtype=np.float64)
 
 
+def _spread(n: int) -> NDArray[np.intp]:
+    """Return positions of at most `_PRIOR_ROWS_AT_MOST` of ``n`` rows, spread evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, _PRIOR_ROWS_AT_MOST)).astype(np.intp))
+
+
 class SurrogateSet:
     """One surrogate for each thing that has to be predicted, all to be made small, sharing features.
 
@@ -164,12 +197,28 @@ class SurrogateSet:
         self._tails: list[BadTail] = []
         self._surrogates = [make_surrogate(kind, self.features, seed) for _ in names]
 
-    def fit(self, G: Rows, targets: Values) -> None:
-        """Fit to rows ``[n, n_genes]`` and ``[n, len(names)]`` values."""
-        X = self.features(G)
-        self._tails = [BadTail(y) for y in targets.T]
-        for surrogate, tail, y in zip(self._surrogates, self._tails, targets.T, strict=True):
-            surrogate.fit(X, tail(y))
+    def set_prior(self, name: str, G: Rows, y: Values) -> None:
+        """Take values of what is named under other conditions, to be made small too: rows and float ``[n]``."""
+        pick = _spread(len(y))
+        self._surrogates[self.names.index(name)].set_prior(self.features(G[pick]), BadTail(y[pick])(y[pick]))
+
+    def fit(self, G: Rows, targets: Values, known: Mapping[str, tuple[Rows, Values]] | None = None) -> None:
+        """Fit to what was evaluated, and to what is known besides.
+
+        Args:
+            G: int ``[n, n_genes]``.
+            targets: float ``[n, len(names)]``.
+            known: Name -> further rows ``[k, n_genes]`` and their values ``[k]``; rows of ``G`` are left out.
+        """
+        X, told = self.features(G), set(row_keys(G))
+        self._tails = []
+        for surrogate, name, y in zip(self._surrogates, self.names, targets.T, strict=True):
+            more, values = (known or {}).get(name, (G[:0], y[:0]))
+            new = np.array([i for i, key in enumerate(row_keys(more)) if key not in told], dtype=np.intp)
+            new = new[_spread(len(new))]
+            features, y = np.concatenate([X, self.features(more[new])]), np.concatenate([y, values[new]])
+            self._tails.append(BadTail(y))
+            surrogate.fit(features, self._tails[-1](y))
 
     def mean(self, G: Rows) -> Values:
         """Return predicted values, float64 ``[n, len(names)]``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class ToyEvaluator:
             {"top1": 50 + 10 * np.tanh(np.dot(widths, np.arange(1, len(widths) + 1)) / 20), "macs_m": sum(widths)}
         )
 
-    def cost(self, arch: Mapping[str, Any]) -> Part:
+    def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         raise AssertionError("nothing is measured here")
 
 
@@ -170,7 +170,7 @@ def test_figures_of_different_devices_never_mix(tmp_path: Path) -> None:
             super().__init__()
             self.machine = machine
 
-        def cost(self, arch: Mapping[str, Any]) -> Part:
+        def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
             return Part(
                 {"latency_ms": 1.0}, device={"latency_ms": {"device": {"fingerprint": self.machine, "cpu": "C"}}}
             )
