@@ -33,7 +33,7 @@ COLUMNS = [
 ]  # fmt: skip
 PROBLEMS = {
     "pixel3 to raspi4": ("nas-bench-201:{}/nas_bench_201,device=pixel3", "nas-bench-201:{}/nas_bench_201"),
-    "titanx_256 to raspi4": ("nas-bench-201:{}/nas_bench_201,device=titanx_256", "nas-bench-201:{}/nas_bench_201"),
+    "titan_rtx_32 to raspi4": ("nas-bench-201:{}/nas_bench_201,device=titan_rtx_32", "nas-bench-201:{}/nas_bench_201"),
     "ofa 176 to 224 px": ("ofa-mobilenetv3:{}/ofa_mobilenetv3,resolution=176", "ofa-mobilenetv3:{}/ofa_mobilenetv3"),
 }
 
