@@ -221,7 +221,7 @@ def _weights(folder: Path) -> list[str]:
 
 
 def _unnamed(setting: LatencySetting) -> LatencySetting:
-    return replace(setting, name=None)
+    return replace(setting, name=None, resource=None)
 
 
 def _settings(section: Any) -> str:
