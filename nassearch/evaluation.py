@@ -68,6 +68,11 @@ class Evaluator(Protocol):
         """Return metrics measured on the device, all or some; nothing else may run on its cores meanwhile."""
 
 
+def measured(evaluator: Evaluator, arch: Mapping[str, Any], metrics: Sequence[str] | None) -> Part:
+    """Return costs, all or some; an evaluator that always measures all need not know the difference."""
+    return evaluator.cost(arch) if metrics is None else evaluator.cost(arch, metrics)
+
+
 class EvaluatorSource(ABC):
     """How to make an `Evaluator` in another process: small settings, and arrays that are sent once."""
 

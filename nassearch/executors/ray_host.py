@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nassearch.evaluation import EvaluatorSource, Part
+from nassearch.evaluation import EvaluatorSource, Part, measured
 from nassearch.executors.base import describe_error
 
 
@@ -64,7 +64,7 @@ class EvaluationHost:
 
     def cost(self, arch: Mapping[str, Any], metrics: tuple[str, ...] | None = None) -> Answer:
         """Measure all costs on this device, or some."""
-        return _answer(self._evaluator.cost, arch, metrics)
+        return _answer(measured, self._evaluator, arch, metrics)
 
 
 def _answer(evaluate: Callable[..., Part], *words: Any) -> Answer:
