@@ -13,9 +13,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nassearch.errors import ConfigError
+from nassearch.metrics import ANALYTIC, MEASURED, base_name
 from search_spaces.errors import did_you_mean
 
 DEFAULT_LATENCY = "cpu:eager,batch=1,threads=1"
+_INHERITED = ("space", "task", "seed", "model_options", "evaluation", "plugins")  # from a run of a warm start
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,6 +104,8 @@ class RunConfig(_Section):
         model_options: Options of the supernet over those of the task.
         checkpoint: Published weights for the supernet.
         supernet: Folder of a trained supernet (``supernet/`` of another run).
+        warm_start: Folders of earlier runs of the space, which give the search a head start.
+        reuse: Metrics whose values in those runs are taken over instead of evaluated; ``accuracy`` for all of the task.
         latency: Measurement settings, ``[NAME=]device:backend,batch=…``.
         plugins: Python modules to import first; they may register spaces, supernets, tasks, strategies, ….
     """
@@ -119,6 +123,8 @@ class RunConfig(_Section):
     model_options: dict[str, Any] = Field(default_factory=dict)
     checkpoint: Path | None = None
     supernet: Path | None = None
+    warm_start: list[Path] = Field(default_factory=list)
+    reuse: list[str] = Field(default_factory=list)
     train: TrainConfig = Field(default_factory=TrainConfig)
     latency: list[str] = Field(default_factory=lambda: [DEFAULT_LATENCY])
     executor: ExecutorConfig = Field(default_factory=ExecutorConfig)
@@ -234,7 +240,7 @@ def make_config(
     """
     data = read_yaml(file) if file else {}
     data = _merge(data, {k: v for k, v in (settings or {}).items() if v is not None})
-    data = _merge(data, parse_set(sets))
+    data = _inherited(_merge(data, parse_set(sets)))
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
@@ -243,6 +249,32 @@ def make_config(
             [_message(e) for e in errors] + _further_faults(data, {e["loc"][0] for e in errors})
         ) from None
     return config
+
+
+def _inherited(data: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with those of the first run that they are warm-started from, where they say nothing.
+
+    A search for another device is of the same space and data, and quality is only reused with the same weights.
+
+    Raises:
+        ConfigError: The folder is no run.
+    """
+    runs, reuse = data.get("warm_start"), data.get("reuse")
+    if not isinstance(runs, list) or not runs or not isinstance(runs[0], str | Path):
+        return data
+    inherited = dict(data)
+    missing = [name for name in _INHERITED if name not in data]
+    if missing:
+        file = Path(runs[0]) / "config.yaml"
+        if not file.is_file():
+            raise ConfigError(f"--warm-start {runs[0]} has no {file.name}, so it is no run folder of nassearch")
+        earlier = read_yaml(file)
+        inherited |= {name: earlier[name] for name in missing if name in earlier}
+    quality = [m for m in reuse if base_name(str(m)) not in {*MEASURED, *ANALYTIC}] if isinstance(reuse, list) else []
+    weights = Path(runs[0]).absolute() / "supernet"
+    if quality and not data.get("supernet") and not data.get("checkpoint") and weights.is_dir():
+        inherited["supernet"] = weights
+    return inherited
 
 
 def _further_faults(data: Mapping[str, Any], bad: set[Any]) -> list[str]:

@@ -26,6 +26,7 @@ from nassearch.runs import CONFIG_FILE, MANIFEST_FILE, STORE_FILE, SUPERNET_FOLD
 from nassearch.search import Search, SearchSettings
 from nassearch.store import Store
 from nassearch.strategies import Strategy, make_strategy
+from nassearch.warm_start import WarmStart, gather
 from supernets import Supernet, load, save
 
 _PROFILE_SAMPLE = 3  # sampled networks besides the two ends: each costs a full evaluation
@@ -65,15 +66,16 @@ def run(
     folder = config.folder
     check_folder_is_free(folder, overwrite)
     problem = make_problem(config)
+    warm = gather(problem)
     net = problem.build_supernet()
     problem.check_training(net)
     problem.check_latency(net)
     check_place(problem)
-    devices = KnownDevices()
+    devices = KnownDevices(warm.devices if warm else None)
     bounds = _first_bounds(problem, net, devices, console)
     check_satisfiable(problem.constraints, bounds)
 
-    _make_folder(folder, problem, bounds, devices, command or command_line(), overwrite)
+    _make_folder(folder, problem, bounds, devices, command or command_line(), overwrite, warm)
     with locked(folder):
         return _Session(problem, net, folder, console, bounds).run()
 
@@ -102,7 +104,8 @@ def resume(
     folder = Path(folder)
     stopped = Run(folder)
     with locked(folder):
-        config = stopped.config.model_copy(update={"out": folder})
+        # What was taken over from other runs is in the store.
+        config = stopped.config.model_copy(update={"out": folder, "warm_start": [], "reuse": []})
         with stopped.open_store() as store:
             trained = store.meta("trained") is not None
         if trained:  # where the first weights came from does not matter any more, and may be gone
@@ -231,6 +234,10 @@ class _Session:
             budget=store.meta("planned_budget"),
             **config.strategy_options,
         )
+        warm = WarmStart.of_store(store)
+        if warm is not None:
+            strategy.warm_start(warm.genotypes, warm.known, warm.prior)
+            self.console.print(warm.summary)
         settings = SearchSettings(
             config.num_evals,
             config.batch_size,
@@ -246,7 +253,8 @@ class _Session:
                 "The batch size is part of the search; raise --batch-size or use --async.[/]"
             )
         with SearchProgress(self.console, goal, config.num_evals) as progress:
-            Search(strategy, executor, store, goal, settings, progress).run()
+            reused = warm.reused if warm is not None else {}
+            Search(strategy, executor, store, goal, settings, progress, reused).run()
         return strategy
 
 
@@ -263,7 +271,13 @@ def _first_bounds(problem: Problem, net: Supernet, devices: KnownDevices, consol
 
 
 def _make_folder(
-    folder: Path, problem: Problem, bounds: dict[str, Bounds], devices: KnownDevices, command: str, overwrite: bool
+    folder: Path,
+    problem: Problem,
+    bounds: dict[str, Bounds],
+    devices: KnownDevices,
+    command: str,
+    overwrite: bool,
+    warm: WarmStart | None,
 ) -> None:
     """Make a run folder with configuration, manifest and an empty store: whole, or not at all."""
     target = folder.resolve()
@@ -276,14 +290,17 @@ def _make_folder(
         raise ConfigError(f"--out {folder} cannot be made: {error}; choose another folder") from error
     config = problem.config
     # Absolute, so that the run can be gone on with from anywhere.
-    weights = {name: path.resolve() for name in ("checkpoint", "supernet") if (path := getattr(config, name))}
+    paths: dict[str, Any] = {n: path.resolve() for n in ("checkpoint", "supernet") if (path := getattr(config, n))}
+    paths["warm_start"] = [path.resolve() for path in config.warm_start]
     with Store(new / STORE_FILE, problem.space, create=True) as store:
         store.set_meta("bounds", {m: b.to_json() for m, b in bounds.items()})
         devices.save(store)
         # What the strategy plans with: a resumed run may get a larger budget, its strategy must stay the same.
         store.set_meta("planned_budget", problem.config.num_evals)
+        if warm is not None:
+            warm.save(store)
     write_json(new / MANIFEST_FILE, make_manifest(problem, command))
-    write_atomically(new / CONFIG_FILE, config.model_copy(update=weights).to_yaml())
+    write_atomically(new / CONFIG_FILE, config.model_copy(update=paths).to_yaml())
     if overwrite and target.exists():
         shutil.rmtree(target)
     replace_folder(new, target)

@@ -31,11 +31,13 @@ class Job:
         id: Id of its proposal.
         arch: The readable form.
         split: The split that its quality is read from; None for costs alone.
+        costs: The costs to measure; None for all there are.
     """
 
     id: int
     arch: Mapping[str, Any]
     split: str | None = "search"
+    costs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,13 @@ class Evaluator(Protocol):
     def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
         """Return quality on a split, and analytic metrics; the same for the same architecture, wherever it runs."""
 
-    def cost(self, arch: Mapping[str, Any]) -> Part:
-        """Return metrics measured on the device; nothing else may run on its cores meanwhile."""
+    def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
+        """Return metrics measured on the device, all or some; nothing else may run on its cores meanwhile."""
+
+
+def measured(evaluator: Evaluator, arch: Mapping[str, Any], metrics: Sequence[str] | None) -> Part:
+    """Return costs, all or some; an evaluator that always measures all need not know the difference."""
+    return evaluator.cost(arch) if metrics is None else evaluator.cost(arch, metrics)
 
 
 class EvaluatorSource(ABC):
@@ -165,14 +172,14 @@ class SupernetEvaluator:
                 adapt=lambda inputs: net.fit_inputs(inputs_to(inputs, self.device)),
             )
 
-    def cost(self, arch: Mapping[str, Any]) -> Part:
+    def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         """Return the metrics measured on the extracted subnet; a disturbed latency is measured again, twice at most."""
         from nassearch.metrics import base_name
         from predictors import describe_device, measure_latency, measure_peak_memory
 
         module = self.net.extract(arch).eval().cpu()
         part = Part()
-        for metric in self._measured:
+        for metric in self._measured if metrics is None else metrics:
             setting = self.settings.latency[metric]
             inputs = measured_inputs(self.net, arch, setting)
             if base_name(metric) == "latency_ms":

@@ -129,6 +129,7 @@ def front_json(run: Run) -> dict[str, Any]:
                 "std": dict(r.std),
                 "remeasured": dict(r.remeasured),
                 "report": dict(r.report),
+                "reused": r.reused,
                 "architecture": r.arch,
             }
             for r in run.front
@@ -183,8 +184,21 @@ def print_front(run: Run, console: Console) -> None:
             "search: the split the search optimised; report: a split it never saw; again: measured once more "
             "after the search."
         )
+    for line in reused_lines(run):
+        console.print(line)
     if failed:
         console.print(f"[yellow]{failed} evaluations failed; `nassearch status {run.folder}` says why.[/]")
+
+
+def reused_lines(run: Run) -> list[str]:
+    """Return which values of the search were taken over from earlier runs instead of evaluated, a line a metric."""
+    lines = []
+    for metric in run.goal.metrics:
+        found = [r.reused[metric] for r in run.records if metric in r.reused]
+        if found:
+            runs = ", ".join(dict.fromkeys(found))
+            lines.append(f"{metric} of {len(found)} of the {len(run.records)} networks was reused from {runs}.")
+    return lines
 
 
 def export_chosen(run: Run, subnet: str, format: str, console: Console) -> None:

@@ -23,6 +23,7 @@ def executor_settings(problem: Problem, devices: KnownDevices | None = None) -> 
         devices: What measured it so far.
     """
     config = problem.config.executor
+    own = any(setting.resource for setting in problem.latency.values())
     return ExecutorSettings(
         config.num_workers,
         config.threads,
@@ -30,6 +31,7 @@ def executor_settings(problem: Problem, devices: KnownDevices | None = None) -> 
         config.retries,
         config.address,
         config.latency_resource,
+        resources={m: s.resource or config.latency_resource for m, s in problem.latency.items()} if own else {},
         exclusive_latency=not config.asynchronous,
         latency_cpus=max((setting.threads for setting in problem.latency.values()), default=1),
         devices=devices.fingerprints if devices else {},
@@ -94,6 +96,7 @@ def cost_bounds(
     if measures_elsewhere(config.executor.name, config.executor.address):
         source = SupernetEvaluatorSource.of(evaluator, config.plugins)
         place = replace(executor_settings(problem, devices), num_workers=0, exclusive_latency=True)
+        place = replace(place, resources={m: r for m, r in place.resources.items() if m in settings.metrics})
         executor = make_executor("ray", evaluator, source, place)
     else:  # a private cluster is this machine too
         executor = LocalExecutor(evaluator, executor_settings(problem, devices))

@@ -283,6 +283,8 @@ def _check_names(config: RunConfig, faults: _Faults) -> None:
             faults.append(f"{label} {path} does not exist; give the path of an existing one")
     if reason := _no_device(config):
         faults.append(reason)
+    if config.reuse and not config.warm_start:
+        faults.append(f"--reuse {config.reuse[0]} takes values from an earlier run; name it by --warm-start RUN")
     if config.checkpoint and config.supernet:
         faults.append("--checkpoint and --supernet both give weights; give one of them")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nassearch.config import RunConfig, make_config
 from nassearch.errors import ConfigError, RunFolderError
 from nassearch.goal import Goal
-from nassearch.store import Outcome, Proposal, Store, stored_space
+from nassearch.store import REUSED, Outcome, Proposal, Store, stored_space
 from search_spaces import SearchSpace, Value
 from search_spaces.errors import did_you_mean
 
@@ -49,6 +49,8 @@ class Record:
         report: Metric -> value on the report split, for front members.
         error: Why it failed.
         device: Setting and device of each measured metric.
+        wall_s: Duration of the evaluation in seconds.
+        measured: Metric -> how the value came about (see `Outcome`).
     """
 
     id: int
@@ -66,6 +68,12 @@ class Record:
     error: str | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
     wall_s: float = 0.0
+    measured: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reused(self) -> dict[str, str]:
+        """Metric -> folder of the earlier run whose value was taken over instead of evaluating it anew."""
+        return {m: how.removeprefix(REUSED) for m, how in self.measured.items() if how.startswith(REUSED)}
 
 
 class Run:
@@ -189,6 +197,7 @@ class Run:
                     outcome.error,
                     outcome.device,
                     outcome.wall_s,
+                    outcome.measured,
                 )
             )
         return records

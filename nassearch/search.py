@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nassearch.devices import KnownDevices
 from nassearch.errors import EvaluationError
-from nassearch.evaluation import Job
+from nassearch.evaluation import Job, Part
 from nassearch.executors import Executor
 from nassearch.goal import Goal
+from nassearch.metrics import is_measured
 from nassearch.store import Outcome, Proposal, Retry, Store
 from nassearch.strategies import Strategy
 
@@ -53,6 +55,7 @@ class Search:
         goal: Turns outcomes into what the strategy is told.
         settings: Budget and mode.
         listener: Called with every proposal and its outcome, once it is on the disk.
+        reused: Row -> what is known of it from earlier runs and not evaluated again.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Search:
         goal: Goal,
         settings: SearchSettings,
         listener: Listener | None = None,
+        reused: Mapping[tuple[int, ...], Part] | None = None,
     ) -> None:
         self._strategy, self._executor, self._store = strategy, executor, store
         self._goal, self._settings = goal, settings
         self._listener = listener or (lambda _proposal, _outcome: None)
+        self._reused = reused or {}
         self._proposals: dict[int, Proposal] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._failures = 0
@@ -174,9 +179,21 @@ class Search:
 
     def _submit(self, proposals: list[Proposal]) -> None:
         architectures = self._store.space.decode(self._store.rows(proposals))
-        self._executor.submit([Job(p.id, a) for p, a in zip(proposals, architectures, strict=True)])
+        self._executor.submit([self._job(p, a) for p, a in zip(proposals, architectures, strict=True)])
+
+    def _job(self, proposal: Proposal, arch: Mapping[str, Any]) -> Job:
+        """Return what is to be evaluated of a proposal: everything, or what no earlier run tells."""
+        part = self._reused.get(proposal.row)
+        if part is None:
+            return Job(proposal.id, arch)
+        scores = {m for m in self._goal.metrics if not is_measured(m)}
+        scored = any(not is_measured(m) for m in part.values) and scores <= part.values.keys()
+        costs = tuple(m for m in self._goal.metrics if is_measured(m) and m not in part.values)
+        return Job(proposal.id, arch, None if scored else "search", costs)
 
     def _record(self, outcome: Outcome) -> None:
+        if outcome.status == "ok" and (part := self._reused.get(self._proposals[outcome.id].row)):
+            outcome = joined(outcome, part)
         outcome = _checked(outcome, self._goal)
         self._devices.check(outcome.device)
         if outcome.id in self._outcomes:
@@ -196,6 +213,12 @@ class Search:
     def _tell(self, proposals: list[Proposal]) -> None:
         outcomes = [self._outcomes[p.id] for p in proposals]
         self._strategy.tell(self._store.rows(proposals), self._goal.values(outcomes), self._goal.violations(outcomes))
+
+
+def joined(outcome: Outcome, part: Part) -> Outcome:
+    """Return the outcome with the values of another part, which says where they come from."""
+    mine = Part(dict(outcome.values), dict(outcome.std), dict(outcome.measured), dict(outcome.device))
+    return replace(outcome, **vars(mine.joined(part)))
 
 
 def _by_row(predicted: Mapping[str, NDArray[np.float64]] | None, n: int) -> list[dict[str, float]]:

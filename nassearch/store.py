@@ -24,6 +24,8 @@ from nassearch.errors import RunFolderError
 from nassearch.store_schema import APPLICATION_ID, FORMAT, OUTCOME, RETRIES, SCHEMA
 from search_spaces import Rows, SearchSpace
 
+REUSED = "reused from "  # begins how a value came about that an earlier run evaluated
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -34,7 +36,8 @@ class Outcome:
         status: ``"ok"`` or ``"failed"``.
         values: Metric -> value in the metric's unit; empty when failed.
         std: Metric -> spread of the measurement (interquartile range for latencies), where there is one.
-        measured: Metric -> how the value came about: ``"search-split"``, ``"analytic"``, ``"measured"``.
+        measured: Metric -> how the value came about: ``"search-split"``, ``"analytic"``, ``"measured"``, or
+            ``"reused from RUN"``: taken over from an earlier run.
         error: Why it failed, in one line.
         host: Name of the machine that evaluated it.
         device: Setting and identity of the device of each measured metric.

@@ -24,6 +24,9 @@ _HELP = """Search a space for the Pareto front of its networks: train, search, r
   nassearch run --resume runs/long
 
   nassearch run --resume runs/long --retry-failed
+
+  nassearch run --warm-start runs/long --reuse accuracy -o top1:max -o latency_ms@board:min
+  --latency board=cpu:onnxruntime,batch=1,threads=2 --out runs/board
 """
 
 
@@ -57,6 +60,14 @@ def run(
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Published weights of the supernet, e.g. OFA's .pth.")] = None,
     supernet: Annotated[Path | None, typer.Option(help="Trained supernet: the supernet/ of another run.")] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Start from what an earlier run of the space has found; repeatable."),
+    ] = None,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC|accuracy", help="Take its values from the warm start, evaluate only the rest."),
+    ] = None,
     latency: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,6 +132,8 @@ def run(
             "batch_size": batch_size,
             "checkpoint": checkpoint,
             "supernet": supernet,
+            "warm_start": warm_start,
+            "reuse": reuse,
             "latency": latency,
             "plugins": plugin,
             "train": _given({"method": train}),
@@ -144,9 +157,12 @@ def run(
     if dry_run:
         from nassearch.cli.profile import print_profile
         from nassearch.problem import make_problem
+        from nassearch.warm_start import gather
 
         check_folder_is_free(made.folder, overwrite)
-        print_profile(make_problem(made), as_json=as_json)
+        problem = make_problem(made)
+        gather(problem)
+        print_profile(problem, as_json=as_json)
         return
     from nassearch.engine import run as run_engine
 

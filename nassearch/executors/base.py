@@ -25,6 +25,8 @@ class ExecutorSettings:
             again: it would raise again.
         address: Address of a cluster; None means this machine.
         latency_resource: Name of the resource of the nodes that measure latency.
+        resources: Metric -> resource of the nodes that measure it, for every measured metric; empty where all are
+            measured by the nodes with ``latency_resource``.
         exclusive_latency: Measure only while no other evaluation runs.
         latency_cpus: Cores that a measurement reserves where others run beside it.
         devices: Metric -> fingerprint of the device that measured it before; others are avoided.
@@ -37,10 +39,18 @@ class ExecutorSettings:
     retries: int = 2
     address: str | None = None
     latency_resource: str = "latency_slot"
+    resources: Mapping[str, str] = field(default_factory=dict)
     exclusive_latency: bool = True
     latency_cpus: int = 1
     devices: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 900.0
+
+    def measured_by(self) -> dict[str, tuple[str, ...] | None]:
+        """Return each resource with what the nodes that have it measure; None for everything."""
+        if not self.resources:
+            return {self.latency_resource: None}
+        names = dict.fromkeys(self.resources.values())
+        return {name: tuple(m for m, r in self.resources.items() if r == name) for name in names}
 
 
 class Executor(ABC):

@@ -18,7 +18,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class ScriptedEvaluator:
         times = {"quality_begin": begin, "quality_end": time.time(), "pid": float(os.getpid())}
         return Part({"quality": value, **times}, measured={"quality": f"{split}-split"})
 
-    def cost(self, arch: Mapping[str, Any]) -> Part:
+    def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         """Obey orders for the measurement, and return ``cost`` and the times of begin and end."""
         begin = time.time()
         order = str(arch.get("do", ""))
@@ -67,9 +67,10 @@ class ScriptedEvaluator:
         if self._device_file:
             device = Path(self._device_file).read_text(encoding="utf-8")
         times = {"cost_begin": begin, "cost_end": time.time(), "cost_pid": float(os.getpid())}
-        return Part(
-            {"cost": 2.0 * float(arch.get("x", 0)), **times}, {"cost": 0.1}, {}, {"cost": {"fingerprint": device}}
-        )
+        wanted = metrics or ("cost",)
+        values = dict.fromkeys(wanted, 2.0 * float(arch.get("x", 0)))
+        devices = {metric: {"fingerprint": device} for metric in wanted}
+        return Part(values | times, dict.fromkeys(wanted, 0.1), {}, devices)
 
 
 def _obey(order: str, arch: Mapping[str, Any]) -> None:
@@ -133,6 +134,17 @@ def run_all(
 
 class ExecutorConformance:
     """The suite; see the module."""
+
+    def test_a_job_is_measured_as_far_as_it_asks(self, executor: Executor) -> None:
+        """Quality and costs are evaluated where a job names them, all costs unless it names some."""
+        asked = [("search", None), ("search", ()), (None, ("cost",)), (None, ())]
+        executor.submit([Job(i, {"x": 1}, split, costs) for i, (split, costs) in enumerate(asked)])
+        found: dict[int, Outcome] = {}
+        while executor.in_flight:
+            found |= {outcome.id: outcome for outcome in executor.wait()}
+        assert [found[i].status for i in range(4)] == ["ok"] * 4
+        assert ["quality" in found[i].values for i in range(4)] == [True, True, False, False]
+        assert ["cost" in found[i].values for i in range(4)] == [True, False, True, False]
 
     def test_outcomes_carry_both_halves(self, executor: Executor) -> None:
         """Values, spreads, origins and devices of both halves are in the outcome."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from nassearch.evaluation import Evaluator, Job, Part
+from nassearch.evaluation import Evaluator, Job, Part, measured
 from nassearch.executors.base import Executor, ExecutorSettings, describe_error, failed, succeeded
 from nassearch.store import Outcome
 
@@ -84,8 +84,8 @@ class LocalExecutor(Executor):
             try:
                 with pinned_threads(self._settings.threads), _time_limit(limit):
                     part = Part() if job.split is None else self._evaluator.quality(job.arch, job.split)
-                    if self._evaluator.needs_cost:
-                        part = part.joined(self._evaluator.cost(job.arch))
+                    if self._evaluator.needs_cost and job.costs != ():
+                        part = part.joined(measured(self._evaluator, job.arch, job.costs))
                 return succeeded(job, part, started, attempt)
             except _TimedOut:
                 continue

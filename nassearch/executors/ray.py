@@ -6,7 +6,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from nassearch.devices import devices_of
 from nassearch.errors import EvaluationError
@@ -14,7 +13,8 @@ from nassearch.evaluation import EvaluatorSource, Job, Part
 from nassearch.executors.base import Executor, ExecutorSettings
 from nassearch.executors.ray_cluster import Cluster, require_ray, worker_environment
 from nassearch.executors.ray_host import Answer
-from nassearch.executors.ray_needs import check_needs, latency_cores, room_beside
+from nassearch.executors.ray_latency import LatencyPlace
+from nassearch.executors.ray_needs import check_needs, room_beside
 from nassearch.executors.ray_worker import RayLauncher, Run, Worker, reason
 from nassearch.store import Outcome
 
@@ -27,9 +27,10 @@ class RayExecutor(Executor):
     """Evaluates on a pool of Ray actors, and measures costs on one actor that holds the latency slot.
 
     Quality is evaluated by ``num_workers`` actors. Costs are measured one after another by an actor that holds
-    one unit of ``settings.latency_resource``; with ``exclusive_latency`` only while no quality evaluation runs,
-    is queued, or is about to. An actor that dies, or exceeds the time limit and is killed, costs its own job
-    only: both are replaced, the job at most ``retries`` times.
+    one unit of ``settings.latency_resource``, or by one such actor for each of ``settings.resources``; with
+    ``exclusive_latency`` only while no quality evaluation runs, is queued, or is about to. An actor that dies, or
+    exceeds the time limit and is killed, costs its own job only: both are replaced, the job at most ``retries``
+    times.
 
     Args:
         source: How the workers make their evaluator; its arrays are sent once, through the object store.
@@ -43,13 +44,10 @@ class RayExecutor(Executor):
     def __init__(self, source: EvaluatorSource, settings: ExecutorSettings) -> None:
         self._settings = settings
         self._queue: deque[Run] = deque()
-        self._costs: deque[Run] = deque()
         self._finished: list[Outcome] = []
         self._workers: list[Worker] = []
-        self._latency: Worker | None = None
+        self._places: list[LatencyPlace] = []
         self._fingerprints = dict(settings.devices)
-        self._latency_node: str | None = None
-        self._rejected: set[str] = set()
         self._closed = False
         arrays = source.arrays()
         self._cluster = Cluster(settings, sum(a.nbytes for a in arrays.values()))
@@ -61,10 +59,12 @@ class RayExecutor(Executor):
             for _ in range(settings.num_workers):
                 self._workers.append(Worker(self._launcher, lambda: {"num_cpus": settings.threads}))
             self._needs_cost = self._first_answer()
-            self._exclusive = settings.exclusive_latency or not self._room_beside()
+            exclusive = settings.exclusive_latency or not self._room_beside()
             if self._needs_cost:
                 check_needs(self._cluster, settings, costs=True)
-                self._latency = Worker(self._launcher, self._latency_options)
+                for name, metrics in settings.measured_by().items():
+                    place = LatencyPlace(name, metrics, self._cluster, settings, self._launcher, exclusive)
+                    self._places.append(place)
         except BaseException:
             self.close()
             raise
@@ -87,7 +87,7 @@ class RayExecutor(Executor):
             return room_beside(self._cluster, self._settings)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         s = self._settings
-        return s.num_workers * s.threads + s.latency_cpus <= cores
+        return s.num_workers * s.threads + s.latency_cpus * len(s.measured_by()) <= cores
 
     # -- the executor's contract ---------------------------------------------------------------------
 
@@ -95,22 +95,21 @@ class RayExecutor(Executor):
     def in_flight(self) -> int:
         """Number of jobs submitted whose outcome has not been returned."""
         running = sum(worker.run is not None for worker in self._all())
-        return len(self._queue) + len(self._costs) + running + len(self._finished)
+        waiting = sum(len(place.queue) for place in self._places)
+        return len(self._queue) + waiting + running + len(self._finished)
 
     @property
     def slots(self) -> int:
         """Number of workers, and one more where costs are measured beside them."""
-        return self._settings.num_workers + int(self._needs_cost and not self._exclusive)
+        return self._settings.num_workers + sum(not place.exclusive for place in self._places)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs and give them to idle workers."""
         for job in jobs:
             if job.split is not None:
                 self._queue.append(Run(job))
-            elif self._needs_cost:
-                self._costs.append(Run(job))
             else:
-                self._finished.append(Run(job, time.time(), 1).succeeded(Part()))
+                self._measure_next(Run(job, places=self._places_of(job)))
         self._dispatch()
 
     def wait(self) -> list[Outcome]:
@@ -142,9 +141,8 @@ class RayExecutor(Executor):
                 for worker in self._all():
                     worker.stop()
         finally:
-            self._workers, self._latency, self._launcher = [], None, None  # type: ignore[assignment]
+            self._workers, self._places, self._launcher = [], [], None  # type: ignore[assignment]
             self._queue.clear()
-            self._costs.clear()
             self._finished.clear()
             self._cluster.close()
 
@@ -155,24 +153,46 @@ class RayExecutor(Executor):
 
     def _all(self) -> Iterator[Worker]:
         yield from self._workers
-        if self._latency is not None:
-            yield self._latency
+        for place in self._places:
+            yield place.worker
+
+    def _place(self, worker: Worker) -> LatencyPlace | None:
+        """Return the place whose worker this is; None for one that evaluates quality."""
+        return next((place for place in self._places if place.worker is worker), None)
+
+    def _places_of(self, job: Job) -> list[LatencyPlace]:
+        """Return where the costs of a job are measured."""
+        return [place for place in self._places if place.costs_of(job) != ()]
+
+    def _measure_next(self, run: Run) -> None:
+        """Queue a run where its next costs are measured, or finish it."""
+        if run.places:
+            run.places[0].queue.append(run)
+            return
+        if run.part is None:  # nothing was to be done
+            run.started, run.attempts = time.time(), 1
+        self._finished.append(run.succeeded(run.part or Part()))
 
     def _dispatch(self) -> None:
         """Give work to idle workers."""
-        latency = self._latency
-        measuring = latency is not None and latency.run is not None
-        if not (self._exclusive and measuring):
+        if not any(place.exclusive and place.measuring for place in self._places):
             for worker in self._workers:
                 if self._queue and worker.idle:
                     run = self._queue.popleft()
                     run.attempts += 1
                     run.attempt_s = 0.0
                     worker.begin(run, "quality", self._settings.timeout_s)
-        if self._costs and latency is not None and latency.idle and not (self._exclusive and self._disturbed()):
-            run = self._costs.popleft()
-            run.attempts = max(run.attempts, 1)  # costs alone come here without an evaluation before
-            latency.begin(run, "cost", self._settings.timeout_s)
+        for place in self._places:
+            if place.queue and place.worker.idle and not self._measured_beside(place):
+                if place.exclusive and self._disturbed():
+                    continue
+                run = place.queue.popleft()
+                run.attempts = max(run.attempts, 1)  # costs alone come here without an evaluation before
+                place.worker.begin(run, "cost", self._settings.timeout_s, place.costs_of(run.job))
+
+    def _measured_beside(self, place: LatencyPlace) -> bool:
+        """Return whether another measurement runs on the same node: they would disturb each other."""
+        return any(p.measuring and p.worker.node_id == place.worker.node_id for p in self._places if p is not place)
 
     def _disturbed(self) -> bool:
         """Return whether quality evaluations run, or workers start, which would slow a measurement down."""
@@ -221,20 +241,19 @@ class RayExecutor(Executor):
                 self._finish(worker, answer)
 
     def _finish(self, worker: Worker, answer: Answer) -> None:
-        run, node = worker.end(answer.seconds), worker.node_id
+        run, node, place = worker.end(answer.seconds), worker.node_id, self._place(worker)
         if answer.part is None:
             self._finished.append(run.failed(answer.error or "no message"))
-        elif worker is self._latency:
-            if not self._same_device(answer.part, node):
-                self._move_latency(run, worker, node)
-                return
-            part = answer.part if run.part is None else run.part.joined(answer.part)
-            self._finished.append(run.succeeded(part))
-        elif self._needs_cost:
-            run.part, run.attempt_s = answer.part, answer.seconds
-            self._costs.append(run)
+        elif place is None:
+            run.part, run.attempt_s, run.places = answer.part, answer.seconds, self._places_of(run.job)
+            self._measure_next(run)
+        elif self._same_device(answer.part, place, node):
+            run.part = answer.part if run.part is None else run.part.joined(answer.part)
+            run.attempt_s += answer.seconds
+            del run.places[0]
+            self._measure_next(run)
         else:
-            self._finished.append(run.succeeded(answer.part))
+            place.move(run, node)
 
     def _enforce_limits(self) -> None:
         now = time.monotonic()
@@ -244,25 +263,26 @@ class RayExecutor(Executor):
             elif worker.starting and now - worker.since > self._settings.start_timeout_s:
                 worker.start_failed(
                     f"it did not start in {self._settings.start_timeout_s:g} s: the cluster has no free "
-                    f"{'latency slot' if worker is self._latency else 'cores'}, or is slow in installing"
+                    f"{'latency slot' if self._place(worker) else 'cores'}, or is slow in installing"
                 )
 
     def _lost(self, worker: Worker, error: str) -> None:
         """Replace a worker that is lost, and try its job again unless that was the last attempt."""
-        run = worker.end()
+        run, place = worker.end(), self._place(worker)
         if run.attempts > self._settings.retries:
             times = f", attempt {run.attempts} of {run.attempts}" if run.attempts > 1 else ""
             self._finished.append(run.failed(error + times))
-        elif worker is self._latency:
+        elif place is not None:
             run.attempts += 1
             run.attempt_s = 0.0
-            self._costs.appendleft(run)
+            place.queue.appendleft(run)
         else:
             self._queue.appendleft(run)
         worker.replace()
 
     def _raise_if_stuck(self) -> None:
-        places = {"evaluates": self._workers} | ({"measures costs": [self._latency]} if self._latency else {})
+        places = {"evaluates": self._workers}
+        places |= {f"measures costs ({place.resource})": [place.worker] for place in self._places}
         for what, workers in places.items():
             if workers and all(worker.given_up for worker in workers):
                 raise EvaluationError(
@@ -270,47 +290,13 @@ class RayExecutor(Executor):
                     "the packages, the data and the free resources that workers need, then resume"
                 )
 
-    # -- one device for all measurements -------------------------------------------------------------
+    # -- one device for all measurements of a metric ---------------------------------------------------
 
-    def _latency_options(self) -> dict[str, Any]:
-        """Return where the next latency actor starts: at first anywhere, then where the last one measured."""
-        left, pinned = self._latency_nodes_left(), None
-        failed_before = self._latency is not None and self._latency.starts_failed > 0
-        # Workers that were replaced may hold the cores meant for it: without them it measures while they are idle.
-        self._exclusive = self._exclusive or failed_before
-        if self._latency_node in left and not failed_before:
-            pinned = self._latency_node
-        elif self._rejected and left:
-            pinned = left[0]
-        nodes = left if pinned is None else [pinned]
-        cores = 0 if self._exclusive else latency_cores(self._cluster, self._settings, nodes)
-        options: dict[str, Any] = {"num_cpus": cores, "resources": {self._settings.latency_resource: 1}}
-        if pinned is not None:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=pinned, soft=False)
-        return options
-
-    def _latency_nodes_left(self) -> list[str]:
-        nodes = self._cluster.nodes_with(self._settings.latency_resource, 1)
-        return [node for node in nodes if node not in self._rejected]
-
-    def _same_device(self, part: Part, node: str) -> bool:
+    def _same_device(self, part: Part, place: LatencyPlace, node: str) -> bool:
         """Return whether a measurement comes from the device of the first one of the run, which decides."""
         found = {metric: device.fingerprint for metric, device in devices_of(part.device).items()}
         if any(self._fingerprints.get(key, value) != value for key, value in found.items()):
             return False
         self._fingerprints |= found
-        self._latency_node = node
+        place.node = node
         return True
-
-    def _move_latency(self, run: Run, worker: Worker, node: str) -> None:
-        """Measure again elsewhere: the worker came up on another device, whose figures must not mix."""
-        self._costs.appendleft(run)
-        self._rejected.add(node)
-        if not self._latency_nodes_left():
-            raise EvaluationError(
-                f"costs were measured on one device so far, but only another one is left ({run.host}), and figures "
-                "of different devices never mix; bring the first one back and resume, or start a new run"
-            )
-        worker.replace()

@@ -104,7 +104,7 @@ class Cluster:
                 self._join(address)
 
     def _start(self, settings: ExecutorSettings, array_bytes: int) -> None:
-        cpus = settings.num_workers * settings.threads + settings.latency_cpus
+        cpus = settings.num_workers * settings.threads + settings.latency_cpus * len(settings.measured_by())
         for attempt in range(1, _STARTS + 1):
             self._folder = SessionFolder()
             try:
@@ -112,7 +112,7 @@ class Cluster:
                     self._ray.init(
                         address="local",
                         num_cpus=cpus,
-                        resources={settings.latency_resource: 1},
+                        resources=dict.fromkeys(settings.measured_by(), 1),
                         include_dashboard=False,
                         object_store_memory=int(array_bytes * 1.3) + 100 * 2**20,
                         log_to_driver=False,

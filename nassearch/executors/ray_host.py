@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nassearch.evaluation import EvaluatorSource, Part
+from nassearch.evaluation import EvaluatorSource, Part, measured
 from nassearch.executors.base import describe_error
 
 
@@ -62,9 +62,9 @@ class EvaluationHost:
         """Evaluate quality on a split, and analytic metrics."""
         return _answer(self._evaluator.quality, arch, split)
 
-    def cost(self, arch: Mapping[str, Any]) -> Answer:
-        """Measure on this device."""
-        return _answer(self._evaluator.cost, arch)
+    def cost(self, arch: Mapping[str, Any], metrics: tuple[str, ...] | None = None) -> Answer:
+        """Measure all costs on this device, or some."""
+        return _answer(measured, self._evaluator, arch, metrics)
 
 
 def _answer(evaluate: Callable[..., Part], *words: Any) -> Answer:

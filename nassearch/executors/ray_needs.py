@@ -24,13 +24,14 @@ def check_needs(cluster: Cluster, settings: ExecutorSettings, *, costs: bool) ->
             f"no node of the Ray cluster has {settings.threads} 'CPU'; ask for fewer `threads`, or add a node with as "
             "many cores"
         )
-    name = settings.latency_resource
-    if costs and not cluster.nodes_with(name, 1):
-        faults.append(
-            f"no node of the Ray cluster has 1 {name!r}; it marks the nodes that measure latency: start one with "
-            f"`ray start --address=HEAD:6379 --resources='{{\"{name}\": 1}}'`, name another one (--latency-resource), "
-            "or leave the measured metrics out"
-        )
+    for name, metrics in settings.measured_by().items() if costs else ():
+        if not cluster.nodes_with(name, 1):
+            what = "latency" if metrics is None else ", ".join(metrics)
+            faults.append(
+                f"no node of the Ray cluster has 1 {name!r}; it marks the nodes that measure {what}: start one with "
+                f"`ray start --address=HEAD:6379 --resources='{{\"{name}\": 1}}'`, name another one "
+                "(--latency-resource, or resource=NAME in --latency), or leave the measured metrics out"
+            )
     if faults:
         raise ConfigError(faults)
 
@@ -52,7 +53,11 @@ def room_beside(cluster: Cluster, settings: ExecutorSettings) -> bool:
 
     If not, the workers may hold every core of the node that measures, and the measurement would wait for ever.
     """
-    slots = cluster.nodes_with(settings.latency_resource, 1)
+    return all(_room_at(cluster, settings, name) for name in settings.measured_by())
+
+
+def _room_at(cluster: Cluster, settings: ExecutorSettings, resource: str) -> bool:
+    slots = cluster.nodes_with(resource, 1)
     wanted = latency_cores(cluster, settings, slots)
     free = {node: cluster.resource(node, "CPU") for node in cluster.nodes_with("CPU", 0.0)}
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nassearch.evaluation import EvaluatorSource, Job, Part
 from nassearch.executors.base import describe_error, failed, succeeded
 from nassearch.executors.ray_host import EvaluationHost, HostInfo
 from nassearch.store import Outcome
+
+if TYPE_CHECKING:
+    from nassearch.executors.ray_latency import LatencyPlace
 
 MAX_STARTS = 3
 """Failed starts in a row after which a place is given up."""
@@ -28,6 +31,7 @@ class Run:
         seconds: Seconds of all attempts.
         attempt_s: Seconds of this attempt's finished half, which its time limit includes.
         host: Where it ran last.
+        places: Where costs of it are still to be measured, in order.
     """
 
     job: Job
@@ -37,6 +41,7 @@ class Run:
     seconds: float = 0.0
     attempt_s: float = 0.0
     host: str | None = None
+    places: list[LatencyPlace] = field(default_factory=list)
 
     def succeeded(self, part: Part) -> Outcome:
         """Return the outcome of the finished job, without its time in queues."""
@@ -144,8 +149,8 @@ class Worker:
         if not self.given_up:
             self.spawn()
 
-    def begin(self, run: Run, half: str, timeout_s: float | None) -> None:
-        """Run one half of a job, ``"quality"`` or ``"cost"``; the time limit counts from now."""
+    def begin(self, run: Run, half: str, timeout_s: float | None, costs: tuple[str, ...] | None = None) -> None:
+        """Run one half of a job, ``"quality"`` or ``"cost"`` (all or some); the time limit counts from now."""
         assert self.info is not None  # noqa: S101 - for the type checker: only idle workers are given jobs
         if not run.started:
             run.started = time.time()
@@ -153,7 +158,7 @@ class Worker:
         self.run, self.since = run, time.monotonic()
         if timeout_s is not None:
             self.deadline = self.since + max(timeout_s - run.attempt_s, 0.0)
-        words = (dict(run.job.arch), run.job.split) if half == "quality" else (dict(run.job.arch),)
+        words = (dict(run.job.arch), run.job.split if half == "quality" else costs)
         self.ref = getattr(self._actor, half).remote(*words)
 
     def end(self, seconds: float | None = None) -> Run:

@@ -32,6 +32,7 @@ def card_json(run: Run, record: Record, exporter: ExportFormat, difference: floa
             "report_split": dict(record.report),
             "remeasured": dict(record.remeasured),
         },
+        "reused": record.reused,
         "objectives": [str(o) for o in run.goal.objectives],
         "constraints": [str(c) for c in run.goal.constraints],
         "devices": {m: d for m, d in record.device.items() if m in run.goal.metrics},
@@ -79,7 +80,7 @@ Inputs:
 |---|---|---|---|
 {chr(10).join(rows)}
 
-The search optimised the search split; the report split was never seen by it.
+The search optimised the search split; the report split was never seen by it.{_reused(card)}
 
 Objectives: {", ".join(f"`{o}`" for o in card["objectives"])}. Constraints: {constraints}.
 
@@ -121,3 +122,8 @@ def _device(data: Any) -> str:
     if isinstance(setting, dict):
         setting = LatencySetting.from_json(setting)
     return f"{setting}, {identity.get('gpu') or identity.get('cpu') or ''}".rstrip(", ")
+
+
+def _reused(card: dict[str, Any]) -> str:
+    """Return which values the search took over from earlier runs."""
+    return "".join(f"\n`{m}` of the search was reused from {run}." for m, run in card["reused"].items())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nassearch.finish import reused_lines
 from nassearch.metrics import ANALYTIC, MEASURED, is_measured
 from nassearch.reports.markup import Markup, Number, facts, join, plain, section, table, tag
 from nassearch.runs import Run
@@ -91,6 +92,7 @@ def measurement(run: Run, manifest: Mapping[str, Any]) -> Markup:
         parts += [table(head, rows), tag("p", text)]
     else:
         parts.append(tag("p", "This run measured nothing on a device: its costs are computed, or it has none."))
+    parts += [tag("p", line) for line in reused_lines(run)]
     for name, device in devices.items():
         parts += [tag("h3", f"Device {name}"), facts(_identity(device))]
     hardware = manifest.get("hardware")

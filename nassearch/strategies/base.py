@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nassearch.constraints import Constraint, ResolvedConstraint
 from nassearch.errors import ConfigError
 from nassearch.objectives import Objective, parse_objectives
+from nassearch.strategies.knowledge import Knowledge
 from search_spaces import Rows, SearchSpace
 from search_spaces.errors import did_you_mean
 from search_spaces.rows import row_keys, unique_rows
@@ -19,6 +20,7 @@ from search_spaces.rows import row_keys, unique_rows
 Values = NDArray[np.float64]
 Analytic = Callable[[Rows], Mapping[str, ArrayLike]]
 
+_WARM_ROWS = 10  # networks of earlier searches that are asked first
 _DRAWS = 20  # rounds of random rows before a space is enumerated instead
 
 
@@ -75,6 +77,8 @@ class Strategy(ABC):
         self._told_after: list[int] = []
         self._position: dict[bytes, int] = {}
         self._asked: dict[bytes, Rows] = {}
+        self.knowledge = Knowledge(np.empty((0, len(space.genes)), dtype=np.int64))
+        self._first: Rows = self.knowledge.G
 
     def _resolved(self, constraint: Constraint | ResolvedConstraint | str) -> ResolvedConstraint:
         if isinstance(constraint, ResolvedConstraint):
@@ -86,6 +90,33 @@ class Strategy(ABC):
         return parsed.resolve({"largest": float(ends[0]), "smallest": float(ends[1])})
 
     # -- the contract --------------------------------------------------------------------------------
+
+    def warm_start(
+        self,
+        G: Rows,
+        known: Mapping[str, ArrayLike] | None = None,
+        prior: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Take what other searches know of networks; call it once, before the first `ask` or `replay`.
+
+        The networks are not told: they are asked as any others are, the best of them first. A strategy that predicts
+        may learn from both kinds of values.
+
+        Args:
+            G: int ``[n, n_genes]``.
+            known: Metric -> float ``[n]`` in its own unit, as an evaluation of this search would give it; NaN where
+                unknown. Metrics may be known of different rows.
+            prior: Metric -> float ``[n]`` of the same metric under other conditions, e.g. on another device.
+
+        Raises:
+            ValueError: Something was asked or told already, or the shapes do not fit.
+        """
+        if self.batch or self._rows:
+            raise ValueError("a strategy is warm-started before anything is asked or told")
+        self.knowledge = Knowledge.of(self.space, G, known, prior)
+        n = _WARM_ROWS if self.budget is None else min(_WARM_ROWS, self.budget // 4)
+        exact = self.analytic_values(self.knowledge.G) if len(self.knowledge) else {}
+        self._first = self.knowledge.best(n, self.objectives, self.constraints, exact)
 
     def ask(self, n: int) -> Rows:
         """Return at most ``n`` canonical feasible rows that were never asked, replayed or told before.
@@ -102,7 +133,9 @@ class Strategy(ABC):
         if n < 1:
             raise ValueError(f"ask at least for one row; got {n}")
         rng = np.random.default_rng([self.seed, self.batch])
-        rows = self.unseen(self._propose(n, rng))[:n]
+        first = self.unseen(self._first)[:n]
+        proposed = self._propose(n - len(first), rng) if len(first) < n else first[:0]
+        rows = self.unseen(np.concatenate([first, proposed]))[:n]
         if len(rows) < n:
             rows = np.concatenate([rows, self.random_rows(n - len(rows), rng, exclude=rows)])
         self.replay(rows)

@@ -193,6 +193,37 @@ def check_warm_start(name: str) -> None:
     _check_rows(strategy.space, [known, *asked])
 
 
+def _knowledge(strategy: Strategy) -> tuple[Rows, dict[str, Values], dict[str, Values]]:
+    """Return rows, one metric of half of them as known, and all others as a prior on another scale."""
+    rows = strategy.space.sample(40, np.random.default_rng(6))
+    everything = metrics(rows)
+    names = [o.partition(":")[0] for o in OBJECTIVES]
+    known = {names[0]: np.where(np.arange(len(rows)) % 2, everything[:, 0], np.nan)}
+    return rows, known, {name: 3.0 * everything[:, j] + 1.0 for j, name in enumerate(names) if j}
+
+
+def check_knowledge(name: str) -> None:
+    """What earlier searches know is asked first, is no evaluation, and is replayable; it is taken at the start only."""
+    strategy, again = _make(name, constraints=["latency_ms <= 6"]), _make(name, constraints=["latency_ms <= 6"])
+    known = _knowledge(strategy)
+    for s in (strategy, again):
+        s.warm_start(*known)
+    _require(len(strategy.told) == 0, "knowledge was taken for evaluations of this search")
+    original = drive(strategy, 7, 6)
+    _check_rows(strategy.space, original)
+    before = set(row_keys(strategy.space.canonical(known[0])))
+    _require(all(k in before for k in row_keys(original[0])), "the first batch is not of the networks known")
+    for rows in original[:4]:
+        again.replay(rows)
+        told(again, rows)
+    _require(_same(drive(again, 3, 6), original[4:]), "the search differs after a replay")
+    try:
+        strategy.warm_start(*known)
+    except ValueError:
+        return
+    raise AssertionError("knowledge is taken in the middle of a search")
+
+
 def check_failures(name: str) -> None:
     """NaN rows are survived: some, all of the first batches, and all there are."""
     some = _make(name)
@@ -278,6 +309,7 @@ CHECKS: tuple[Callable[[str], None], ...] = (
     check_granularity,
     check_pending,
     check_warm_start,
+    check_knowledge,
     check_failures,
     check_infeasible_start,
     check_exhaustion,

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from predictors.models.additive_gp import AdditiveGP as GenotypeGP
 from search_spaces import Rows, SearchSpace
 
-__all__ = ["GenotypeGP", "PairFeatures"]
+Values = NDArray[np.float64]
+
+__all__ = ["GenotypeGP", "PairFeatures", "correlated"]
 
 _ALL_PAIRS_UP_TO = 600
 _PAIRS_AT_MOST = 3000
@@ -60,3 +62,18 @@ class PairFeatures:
         """Return float32 ``[n, n_main + number of products]``."""
         X = self.space.features(G)
         return np.concatenate([X, X[:, self._left] * X[:, self._right]], axis=1)
+
+
+def correlated(covariance: Values, n: int, rng: np.random.Generator) -> Values:
+    """Return ``n`` draws of a centred Gaussian, float64 ``[n, k]``; a covariance of deficient rank is fine."""
+    k = len(covariance)
+    jitter = 1e-9 * max(float(np.trace(covariance)) / max(k, 1), 1e-12)
+    noise = rng.standard_normal((n, k))
+    for _ in range(8):
+        try:
+            factor = np.linalg.cholesky(covariance + jitter * np.eye(k))
+        except np.linalg.LinAlgError:
+            jitter *= 30
+            continue
+        return np.asarray(noise @ factor.T, dtype=np.float64)
+    return np.asarray(noise * np.sqrt(np.maximum(np.diag(covariance), 0.0)), dtype=np.float64)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nassearch.constraints import STRICT_VIOLATION
 from nassearch.errors import ConfigError
@@ -89,11 +90,37 @@ class Linas(Strategy):
         self._models = SurrogateSet(space, names, self.predictor, self.seed)
         small = space.n_genotypes <= 10 * _ENUMERATE_AT_MOST
         self._everything = space.enumerate(_ENUMERATE_AT_MOST) if small else None
+        self._known: dict[str, tuple[Rows, Values]] = {}
         self._fallback: str | None = None
         self._warned = False
         self._predicted: dict[bytes, Values] = {}
 
     # -- proposing -----------------------------------------------------------------------------------
+
+    def warm_start(
+        self,
+        G: Rows,
+        known: Mapping[str, ArrayLike] | None = None,
+        prior: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Take what other searches know (see `Strategy`): the predictors learn from it, and the start-up is shorter."""
+        super().warm_start(G, known, prior)
+        signs = {o.metric: o.sign for o in self.objectives}
+        measured = [self.objectives[j].metric for j in self._measured_columns]
+        columns = {name: self.knowledge.values(name) for name in measured}
+        self._known = {name: (rows, values * signs[name]) for name, (rows, values) in columns.items() if len(rows)}
+        for name, j in zip(self._models.names[len(measured) :], self._violation_columns, strict=True):
+            rows, values = self.knowledge.values(self.constraints[j].metric)
+            if len(rows):
+                self._known[name] = rows, np.asarray(self.constraints[j].violation(values))
+        informed = set(self._known)
+        for name in measured:
+            rows, values = self.knowledge.prior_values(name)
+            if name not in self._known and len(rows) >= _LEAST_ROWS:
+                self._models.set_prior(name, rows, values * signs[name])
+                informed.add(name)
+        if self._models.names and informed >= set(self._models.names):
+            self.startup = min(self.startup, max(_LEAST_ROWS, len(self._first)))
 
     def _propose(self, n: int, rng: np.random.Generator) -> Rows:
         missing = self.startup - len(self._rows) - len(self._asked)
@@ -128,7 +155,7 @@ class Linas(Strategy):
         if len(rows) > _ROWS_AT_MOST:
             rows = self._most_useful(rows)
         targets = np.concatenate([self.F[:, self._measured_columns], self.V[:, self._violation_columns]], axis=1)
-        self._models.fit(self.told[rows], targets[rows])
+        self._models.fit(self.told[rows], targets[rows], self._known)
         n = len(rows)
         # One-sided 5 % limit of Kendall's tau between unrelated rankings.
         chance = 1.645 * float(np.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))))
@@ -177,7 +204,7 @@ class Linas(Strategy):
             return np.empty((0, len(self.space.genes)), dtype=np.int64)
         archive = self._archive(valid)
         best = archive.G[best_first(archive, self.population)]
-        fresh = self.random_rows(max(self.population // 3, 1), rng)
+        fresh = np.concatenate([self.random_rows(max(self.population // 3, 1), rng), self._from_before(rng)])
         found = self._searched(np.concatenate([best, fresh]), n, rng)
         two = len(self.objectives) <= 2
         neighbours = self.unseen(self._operators.mutate(np.repeat(best[:40], 5, axis=0), rng))
@@ -204,6 +231,11 @@ class Linas(Strategy):
         rows = new.G[order]
         self._remember(rows, new.F[order])
         return rows
+
+    def _from_before(self, rng: np.random.Generator) -> Rows:
+        """Return networks of earlier searches that were not asked yet, as many as the population has at most."""
+        rows = self.unseen(self.knowledge.G)
+        return rows[np.sort(rng.choice(len(rows), min(len(rows), self.population), replace=False))]
 
     def _searched(self, start: Rows, n: int, rng: np.random.Generator) -> Scored:
         """Return the best rows by prediction: of all there are in a small space, else by evolution."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nassearch.strategies.gaussian_process import GenotypeGP, PairFeatures
+from nassearch.strategies.gaussian_process import GenotypeGP, PairFeatures, correlated
+from nassearch.strategies.transfer import GPTransfer
 from nassearch.strategies.warp import Power, Squeeze, Warp
-from predictors.models.additive_gp import AdditiveMarginals, settled_rows
+from predictors.models.additive_gp import settled_rows
 from search_spaces import Rows, SearchSpace
+from search_spaces.rows import row_keys
 
 Values = NDArray[np.float64]
 
-_CHUNK = 2048  # rows
+_PRIOR_ROWS_AT_MOST = 500  # a Gaussian process costs the cube of them
+
+
+Features = Callable[[Rows], NDArray[np.float32]]
+Prior = tuple[NDArray[np.float32], Values]  # features [p, f] and values [p]
 
 
 class Surrogate(Protocol):
@@ -51,14 +57,12 @@ class GPSurrogate:
 
     def __init__(self, n_main: int) -> None:
         self._model = GenotypeGP(n_main)
-        self._marginals: AdditiveMarginals | None = None
         self.log_density = float("nan")
         self.quality: dict[str, Any] = {}
 
     def fit(self, X: NDArray[np.float32], y: Values) -> None:
         """Fit to features ``[n, f]`` and values ``[n]``."""
         self._model.fit(X, y)
-        self._marginals = None
         error = (y - self._model.loo) / self._model.loo_std
         self.log_density = float((-0.5 * error**2 - np.log(self._model.loo_std)).sum())
         self.quality = {"model": "gp", **self._model.quality}
@@ -69,10 +73,7 @@ class GPSurrogate:
 
     def marginal(self, X: NDArray[np.float32]) -> tuple[Values, Values]:
         """Return mean and standard deviation of what would be measured, float64 ``[n]`` each."""
-        if self._marginals is None:
-            self._marginals = AdditiveMarginals(self._model.arrays())
-        parts = [self._marginals.predict(X[i : i + _CHUNK].astype(np.float64)) for i in range(0, len(X), _CHUNK)]
-        return np.concatenate([m for m, _ in parts]), np.concatenate([s for _, s in parts])
+        return self._model.marginals.predict(X)
 
     def sample(self, X: NDArray[np.float32], n: int, rng: np.random.Generator) -> Values:
         """Return joint samples of what would be measured, float64 ``[n, len(X)]``.
@@ -81,7 +82,7 @@ class GPSurrogate:
         """
         mean, covariance = self._model.joint(X)
         covariance[np.diag_indices_from(covariance)] += self._model.noise_variance
-        return mean + _correlated(covariance, n, rng)
+        return mean + correlated(covariance, n, rng)
 
 
 class PredictorSurrogate:
@@ -93,10 +94,14 @@ class PredictorSurrogate:
     Args:
         kind: Name for `predictors.make_predictor`.
         seed: Seed of the model.
+        prior: Features and values under other conditions, which `fit` uses where they help.
     """
 
-    def __init__(self, kind: str, seed: int) -> None:
+    def __init__(self, kind: str, seed: int, prior: Prior | None = None) -> None:
+        from predictors import make_predictor
+
         self._kind, self._seed = kind, seed
+        self._prior = None if prior is None else make_predictor(kind, seed=seed).fit(*prior)
         self.log_density = float("nan")
         self.quality: dict[str, Any] = {}
 
@@ -104,7 +109,7 @@ class PredictorSurrogate:
         """Fit to features ``[n, f]`` and values ``[n]``."""
         from predictors import make_predictor
 
-        self._model = make_predictor(self._kind, seed=self._seed).fit(X, y)
+        self._model = make_predictor(self._kind, seed=self._seed).fit(X, y, prior=self._prior)
         tau = float(self._model.quality.kendall_tau)
         self.quality = {"model": self._kind, "n": len(y), "kendall_tau": 0.0 if np.isnan(tau) else tau}
 
@@ -124,25 +129,7 @@ class PredictorSurrogate:
         distance = np.maximum(distance, 0.0)
         typical = float(np.median(distance)) or 1.0
         covariance = np.exp(-distance / typical) * np.outer(std, std)
-        return np.asarray(mean, dtype=np.float64) + _correlated(covariance, n, rng)
-
-
-def _correlated(covariance: Values, n: int, rng: np.random.Generator) -> Values:
-    """Return ``n`` draws of a centred Gaussian, float64 ``[n, k]``; a covariance of deficient rank is fine."""
-    k = len(covariance)
-    jitter = 1e-9 * max(float(np.trace(covariance)) / max(k, 1), 1e-12)
-    noise = rng.standard_normal((n, k))
-    for _ in range(8):
-        try:
-            factor = np.linalg.cholesky(covariance + jitter * np.eye(k))
-        except np.linalg.LinAlgError:
-            jitter *= 30
-            continue
-        return np.asarray(noise @ factor.T, dtype=np.float64)
-    return np.asarray(noise * np.sqrt(np.maximum(np.diag(covariance), 0.0)), dtype=np.float64)
-
-
-Features = Callable[[Rows], NDArray[np.float32]]
+        return np.asarray(mean, dtype=np.float64) + correlated(covariance, n, rng)
 
 
 def make_features(kind: str, space: SearchSpace) -> Features:
@@ -150,9 +137,18 @@ def make_features(kind: str, space: SearchSpace) -> Features:
     return PairFeatures(space) if kind == "gp" else space.features
 
 
-def make_surrogate(kind: str, features: Features, seed: int) -> Surrogate:
-    """Return a new surrogate: ``"gp"``, or the name of a model of the ``predictors`` package."""
-    return GPSurrogate(features.n_main) if isinstance(features, PairFeatures) else PredictorSurrogate(kind, seed)
+def make_surrogate(kind: str, features: Features, seed: int, prior: Prior | None = None) -> Surrogate:
+    """Return a new surrogate: ``"gp"``, or the name of a model of the ``predictors`` package.
+
+    Args:
+        kind: The name.
+        features: As `make_features` gives them.
+        seed: Seed of the model.
+        prior: Features and values of the same networks' or others' metric under other conditions.
+    """
+    if not isinstance(features, PairFeatures):
+        return PredictorSurrogate(kind, seed, prior)
+    return GPSurrogate(features.n_main) if prior is None else GPTransfer(features.n_main, *prior)
 
 
 class WarpedSurrogate:
@@ -168,9 +164,17 @@ class WarpedSurrogate:
     """
 
     def __init__(self, kind: str, features: Features, seed: int) -> None:
+        self._kind, self._features, self._seed = kind, features, seed
         warps: list[type[Warp]] = [Squeeze, Power] if kind == "gp" else [Squeeze]
         self._candidates = [(warp, make_surrogate(kind, features, seed)) for warp in warps]
         self._surrogate = self._candidates[0][1]
+
+    def set_prior(self, X: NDArray[np.float32], y: Values) -> None:
+        """Take values under other conditions, of features ``[p, f]``; they are used where they help."""
+        surrogate = make_surrogate(self._kind, self._features, self._seed, (X, Squeeze(y)(y)))
+        if self._kind != "gp":  # such a model sees for itself whether its prior helps
+            self._candidates = []
+        self._candidates.append((Squeeze, surrogate))
 
     def fit(self, X: NDArray[np.float32], y: Values) -> None:
         """Fit to features ``[n, f]`` and values ``[n]``, to be made small."""
@@ -201,6 +205,11 @@ class WarpedSurrogate:
         return self._warp.inverse(self._surrogate.sample(X, n, rng))
 
 
+def _spread(n: int) -> NDArray[np.intp]:
+    """Return positions of at most `_PRIOR_ROWS_AT_MOST` of ``n`` rows, spread evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, _PRIOR_ROWS_AT_MOST)).astype(np.intp))
+
+
 class SurrogateSet:
     """One surrogate for each thing that has to be predicted, all to be made small, sharing features.
 
@@ -216,11 +225,25 @@ class SurrogateSet:
         self.features = make_features(kind, space)
         self._surrogates = [WarpedSurrogate(kind, self.features, seed) for _ in names]
 
-    def fit(self, G: Rows, targets: Values) -> None:
-        """Fit to rows ``[n, n_genes]`` and ``[n, len(names)]`` values."""
-        X = self.features(G)
-        for surrogate, y in zip(self._surrogates, targets.T, strict=True):
-            surrogate.fit(X, y)
+    def set_prior(self, name: str, G: Rows, y: Values) -> None:
+        """Take values of what is named under other conditions, to be made small too: rows and float ``[n]``."""
+        pick = _spread(len(y))
+        self._surrogates[self.names.index(name)].set_prior(self.features(G[pick]), y[pick])
+
+    def fit(self, G: Rows, targets: Values, known: Mapping[str, tuple[Rows, Values]] | None = None) -> None:
+        """Fit to what was evaluated, and to what is known besides.
+
+        Args:
+            G: int ``[n, n_genes]``.
+            targets: float ``[n, len(names)]``.
+            known: Name -> further rows ``[k, n_genes]`` and their values ``[k]``; rows of ``G`` are left out.
+        """
+        X, told = self.features(G), set(row_keys(G))
+        for surrogate, name, y in zip(self._surrogates, self.names, targets.T, strict=True):
+            more, values = (known or {}).get(name, (G[:0], y[:0]))
+            new = np.array([i for i, key in enumerate(row_keys(more)) if key not in told], dtype=np.intp)
+            new = new[_spread(len(new))]
+            surrogate.fit(np.concatenate([X, self.features(more[new])]), np.concatenate([y, values[new]]))
 
     def mean(self, G: Rows) -> Values:
         """Return predicted values, float64 ``[n, len(names)]``."""

@@ -12,7 +12,8 @@ from nassearch.submit.archive import files_below
 from nassearch.submit.options import SubmitOptions
 
 MAX_ARCHIVE_BYTES = 95 * 2**20  # the job server takes requests of up to 100 MiB
-_INPUT_FLAGS = ("--config", "--resume", "--checkpoint", "--supernet")
+_INPUT_FLAGS = ("--config", "--resume", "--checkpoint", "--supernet", "--warm-start")
+_RUN_FLAGS = ("--resume", "--warm-start")
 _INPUT_KEYS = ("checkpoint", "supernet")
 _CLUSTER_KEYS = ("executor.address",)
 _FOLDER_TASKS = ("imagefolder", "cifar10", "npz")
@@ -84,8 +85,8 @@ class _Preparation:
                 self._replace(index, flag, value, self._remote(path))
                 if flag == "--config":
                     self._config(path)
-                elif flag == "--resume":
-                    self._resumed(path)
+                elif flag in _RUN_FLAGS:
+                    self._run_folder(path, flag)
         elif flag == "--task":
             self._task(value, flag)
         elif flag == "--plugin":
@@ -109,16 +110,16 @@ class _Preparation:
     def _address(self, given: str) -> None:
         self.faults.append(f"{given}: a submitted run uses the cluster it is sent to; leave it out")
 
-    def _resumed(self, folder: Path) -> None:
-        """Note the data and plug-ins that the run to resume needs, where they are here."""
+    def _run_folder(self, folder: Path, flag: str) -> None:
+        """Note the data and plug-ins that a run to go on with or to start from needs, where they are here."""
         from nassearch.runs import CONFIG_FILE
 
         if not (folder / CONFIG_FILE).is_file():
-            self.faults.append(f"--resume {folder}: it has no {CONFIG_FILE}, so it is no run folder of nassearch")
+            self.faults.append(f"{flag} {folder}: it has no {CONFIG_FILE}, so it is no run folder of nassearch")
             return
-        settings = self._read(folder / CONFIG_FILE, "--resume")
+        settings = self._read(folder / CONFIG_FILE, flag)
         task, plugins = settings.get("task"), settings.get("plugins") or ()
-        if isinstance(task, str):
+        if isinstance(task, str) and (flag == "--resume" or not any(f == "--task" for _, f, _ in _flags(self.argv))):
             self._task(task, f"task of {folder}")
         for plugin in plugins:
             self._plugin(str(plugin))
@@ -131,6 +132,9 @@ class _Preparation:
             self._setting(str(key), value, str(path))
         for plugin in settings.get("plugins") or ():
             self._plugin(str(plugin))
+        for folder in settings.get("warm_start") or ():
+            if (earlier := self._input(str(folder), f"warm_start in {path}")) is not None:
+                self._run_folder(earlier, "warm_start")
         if isinstance(out := settings.get("out"), str) and out:
             self.configured_out = out
 

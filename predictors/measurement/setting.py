@@ -11,8 +11,10 @@ from predictors.backends.registry import ALL_DTYPES, backend_entry, list_backend
 from predictors.errors import InvalidSetting, UnknownBackend
 from search_spaces.errors import did_you_mean
 
-SYNTAX = "[NAME=]device:backend[,batch=1][,threads=1][,dtype=float32][,resolution=R][,sequence=S][,budget_ms=B]"
-KEYS = ("batch", "threads", "dtype", "resolution", "sequence", "budget_ms")
+SYNTAX = (
+    "[NAME=]device:backend[,batch=1][,threads=1][,dtype=float32][,resolution=R][,sequence=S][,budget_ms=B][,resource=R]"
+)
+KEYS = ("batch", "threads", "dtype", "resolution", "sequence", "budget_ms", "resource")
 METRIC = "latency_ms"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -39,6 +41,7 @@ class LatencySetting:
         resolution: Height and width of images in pixels, where it is not the architecture's own.
         sequence: Length of sequences in tokens, where it is not the architecture's own.
         budget_ms: Time for one measurement in ms, where it is not the default.
+        resource: Ray resource of the nodes that measure it, where that is not the run's own.
         name: Tells several settings of a run apart, as in ``latency_ms@NAME``.
 
     Raises:
@@ -53,6 +56,7 @@ class LatencySetting:
     resolution: int | None = None
     sequence: int | None = None
     budget_ms: int | None = None
+    resource: str | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -147,6 +151,9 @@ def _faults(values: Mapping[str, Any]) -> list[str]:
     name, device, backend = values.get("name"), values.get("device"), values.get("backend")
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
         faults.append(f"the name {name!r} must be a letter, then letters, digits, '_', '-' or '.'")
+    resource = values.get("resource")
+    if resource is not None and not (isinstance(resource, str) and _NAME.fullmatch(resource)):
+        faults.append(f"the resource {resource!r} must be a letter, then letters, digits, '_', '-' or '.'")
     known_device = device is None or (isinstance(device, str) and _DEVICE.fullmatch(device) is not None)
     if not known_device:
         hint = f"; did you mean 'cpu:{device}'?" if device in list_backends() else did_you_mean(device, ["cpu", "cuda"])

@@ -15,6 +15,7 @@ Values = NDArray[np.float64]
 
 _HYPER_ROWS = 200
 _GROWTH = 1.15
+_CHUNK = 2048  # rows that are predicted at a time
 # log of: linear, pairs and global variance, length scale, noise variance; centre and width of the prior on each.
 _CENTRE = np.log([0.5, 0.1, 0.1, 1.0, 0.01])
 _WIDTH = np.array([1.5, 1.5, 1.5, 0.7, 2.0])
@@ -53,6 +54,7 @@ class AdditiveGP:
         self.loo = self._y_mean + self._y_std * (target - self._alpha / inverse_diagonal)
         self.loo_std = self._y_std / np.sqrt(inverse_diagonal)
         self._collapse()
+        self._marginals: AdditiveMarginals | None = None
         self.quality: dict[str, Any] = {"n": len(y), "kendall_tau": kendall_tau(self.loo, y)}
         return self
 
@@ -160,6 +162,13 @@ class AdditiveGP:
         return mean, self._y_std**2 * covariance
 
     @property
+    def marginals(self) -> AdditiveMarginals:
+        """Mean and standard deviation of single rows, noise included: many of them need no joint covariance."""
+        if self._marginals is None:
+            self._marginals = AdditiveMarginals(self.arrays())
+        return self._marginals
+
+    @property
     def noise_variance(self) -> float:
         """Variance of what the model does not explain, in the squared unit of the targets."""
         return self._noise * self._y_std**2
@@ -197,8 +206,15 @@ class AdditiveMarginals:
         *norms, scale, self._noise, self._y_mean, self._y_std = arrays["scalars"].tolist()
         self._like._norms, self._like._scale = norms, scale
 
-    def predict(self, X: Values) -> tuple[Values, Values]:
+    def predict(self, X: ArrayLike) -> tuple[Values, Values]:
         """Return mean and standard deviation, noise included, each float64 ``[n]``."""
+        rows = np.asarray(X)
+        chunks = [self._predict(rows[i : i + _CHUNK].astype(np.float64)) for i in range(0, len(rows), _CHUNK)]
+        if not chunks:
+            return np.empty(0), np.empty(0)
+        return np.concatenate([m for m, _ in chunks]), np.concatenate([s for _, s in chunks])
+
+    def _predict(self, X: Values) -> tuple[Values, Values]:
         parts = self._like._parts(X)
         across = self._like._kernel(parts, (self.arrays["main"], self.arrays["pairs"]))
         known = across @ self.arrays["whitening"].T

@@ -65,6 +65,25 @@ def test_all_that_a_cluster_lacks_is_said_at_once() -> None:
     check_needs(Nodes(), _settings(0), costs=False)  # type: ignore[arg-type]
 
 
+def test_settings_with_a_resource_of_their_own_are_measured_there(small_task: str) -> None:
+    latency = ["pi=cpu:eager,resource=pi", "xeon=cpu:eager,threads=2"]
+    problem = make_problem(
+        make_config(
+            {
+                "space": "mobilenetv3-tiny", "task": small_task, "latency": latency,
+                "objectives": ["latency_ms@pi:min", "latency_ms@xeon:min", "peak_memory_mb@pi:min"],
+            }
+        )
+    )  # fmt: skip
+    settings = executor_settings(problem)
+    wanted = {"pi": ("latency_ms@pi", "peak_memory_mb@pi"), "latency_slot": ("latency_ms@xeon",)}
+    assert settings.measured_by() == wanted
+    cluster = Nodes(head={"CPU": 4.0, "latency_slot": 1.0}, board={"CPU": 0.0})
+    with pytest.raises(ConfigError, match=r"1 'pi'.*measure latency_ms@pi, peak_memory_mb@pi.*\"pi\": 1"):
+        check_needs(cluster, settings, costs=True)  # type: ignore[arg-type]
+    assert _settings(1).measured_by() == {"latency_slot": None}
+
+
 def test_measurements_are_elsewhere_on_clusters_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
         monkeypatch.delenv(name, raising=False)

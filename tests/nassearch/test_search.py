@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class ToyEvaluator:
             {"top1": 50 + 10 * np.tanh(np.dot(widths, np.arange(1, len(widths) + 1)) / 20), "macs_m": sum(widths)}
         )
 
-    def cost(self, arch: Mapping[str, Any]) -> Part:
+    def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         raise AssertionError("nothing is measured here")
 
 
@@ -102,6 +103,53 @@ def test_a_search_crashed_at_any_moment_and_resumed_equals_the_uninterrupted_one
     evaluator = ToyEvaluator()
     assert _run(tmp_path / "parts", evaluator, strategy, asynchronous=asynchronous) == whole
     assert evaluations + len(evaluator.seen) == 30  # nothing finished was evaluated again
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("strategy", ["nsga2", "linas"])
+def test_a_warm_start_is_replayed_and_what_is_reused_is_not_evaluated(
+    tmp_path: Path, strategy: str, asynchronous: bool
+) -> None:
+    rows = SPACE.sample(40, np.random.default_rng(3))
+    archs = SPACE.decode(rows)
+    parts = [ToyEvaluator().quality(a) for a in archs]
+    reused = {
+        tuple(row): replace(p, measured=dict.fromkeys(p.values, "reused from old"))
+        for row, p in zip(rows.tolist(), parts, strict=True)
+    }
+    known = {"top1": np.array([p.values["top1"] for p in parts])}
+    prior = {"macs_m": np.array([3.0 * p.values["macs_m"] + 1 for p in parts])}
+
+    def run(folder: Path, evaluator: ToyEvaluator) -> Any:
+        path = folder / "evaluations.sqlite"
+        with Store(path, SPACE, create=not path.exists()) as store:
+            made = make_strategy(strategy, SPACE, objectives=OBJECTIVES, seed=5, budget=60)
+            made.warm_start(rows, known, prior)
+            settings = SearchSettings(30, 7, 5, strategy, asynchronous)
+            executor = LocalExecutor(evaluator, ExecutorSettings())
+            Search(made, executor, store, GOAL, settings, reused=reused).run()
+            return _logged(store), {i: o.measured for i, o in store.outcomes().items()}, made.diagnostics()
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    evaluator = ToyEvaluator()
+    whole = run(tmp_path / "whole", evaluator)
+    if strategy == "linas":
+        assert not whole[2]["fallback"]
+    again = [i for i, (row, _, _) in whole[0].items() if row in reused]
+    assert again[:10] == list(range(1, 11))
+    assert {i for i, how in whole[1].items() if how.get("top1") == "reused from old"} == set(again)
+    assert not [a for a in evaluator.seen if a in archs]
+    assert len(evaluator.seen) == 30 - len(again)
+    evaluations = 0
+    for crash_at in (0, 3, 5):
+        evaluator = ToyEvaluator(crash_at=crash_at)
+        with pytest.raises(_Crash):
+            run(tmp_path / "parts", evaluator)
+        evaluations += len(evaluator.seen)
+    evaluator = ToyEvaluator()
+    assert run(tmp_path / "parts", evaluator)[:2] == whole[:2]
+    assert evaluations + len(evaluator.seen) == 30 - len(again)
 
 
 def test_no_network_is_evaluated_twice_and_a_small_space_ends_the_search(tmp_path: Path) -> None:
@@ -215,7 +263,7 @@ def test_figures_of_different_devices_never_mix(tmp_path: Path) -> None:
             super().__init__()
             self.machine = machine
 
-        def cost(self, arch: Mapping[str, Any]) -> Part:
+        def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
             return Part(
                 {"latency_ms": 1.0}, device={"latency_ms": {"device": {"fingerprint": self.machine, "cpu": "C"}}}
             )

@@ -159,6 +159,23 @@ def test_a_resumed_run_takes_its_data_along(here: Path) -> None:
         prepare(["run", "--resume", "empty"], OPTIONS)
 
 
+def test_a_warm_start_takes_the_earlier_run_and_its_data_along(here: Path) -> None:
+    for name in ("photos/1.png", "other/2.png"):
+        (here / name).parent.mkdir(parents=True)
+        (here / name).touch()
+    make_run(here / "runs/old", "space: s\ntask: imagefolder:photos\n")
+    run = ["run", "--warm-start", "runs/old", "-o", "top1:max"]
+    assert {f.name for f in prepare(run, OPTIONS).files} == {"1.png", "config.yaml", "evaluations.sqlite"}
+    others = prepare([*run, "--task", "imagefolder:other"], OPTIONS)
+    assert {f.name for f in others.files} == {"2.png", "config.yaml", "evaluations.sqlite"}
+    (here / "run.yaml").write_text("warm_start: [runs/old]\nobjectives: [top1:max]\n")
+    configured = prepare(["run", "--config", "run.yaml"], OPTIONS)
+    assert {f.name for f in configured.files} == {"run.yaml", "1.png", "config.yaml", "evaluations.sqlite"}
+    (here / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"--warm-start .*no run folder"):
+        prepare(["run", "--warm-start", "empty"], OPTIONS)
+
+
 @pytest.mark.parametrize("argv", [[], ["spaces"], ["--space", "x"]])
 def test_only_runs_are_sent(here: Path, argv: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"sends `run` commands"):

@@ -13,7 +13,7 @@ import pytest
 import nassearch
 from nassearch.console import make_console
 from nassearch.errors import ConfigError
-from nassearch.evaluation import Part, SupernetEvaluator
+from nassearch.evaluation import Job, Part, SupernetEvaluator
 from nassearch.executors import ExecutorSettings
 from nassearch.executors.conformance import DEVICE_VARIABLE, ScriptedSource, run_all
 from nassearch.executors.ray import RayExecutor
@@ -30,7 +30,7 @@ def address() -> Iterator[str]:
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     for device in ("one", "two"):
-        cluster.add_node(num_cpus=0, resources={"latency_slot": 1}, env_vars={DEVICE_VARIABLE: device})
+        cluster.add_node(num_cpus=0, resources={"latency_slot": 1, device: 1}, env_vars={DEVICE_VARIABLE: device})
     yield cluster.address
     cluster.shutdown()
 
@@ -51,6 +51,24 @@ def test_measurements_run_beside_evaluations_on_a_node_without_cores(connection:
         outcomes = run_all(executor, [{"x": x} for x in range(4)])
         assert {o.status for o in outcomes.values()} == {"ok"}
         assert [outcomes[i].values["cost"] for i in range(1, 5)] == [0.0, 2.0, 4.0, 6.0]
+
+
+def test_each_cost_is_measured_by_the_nodes_of_its_resource(connection: str) -> None:
+    settings = replace(TWO, resources={"cost@a": "one", "cost@b": "two", "memory@b": "two"})
+    with RayExecutor(ScriptedSource(needs_cost=True), settings) as executor:
+        assert executor.slots == 4
+        outcomes = run_all(executor, [{"x": x} for x in range(4)])
+        executor.submit([Job(9, {"x": 3}, None, ("memory@b",))])
+        while executor.in_flight:
+            outcomes |= {o.id: o for o in executor.wait()}
+    for i in range(1, 5):
+        devices = {metric: said["fingerprint"] for metric, said in outcomes[i].device.items()}
+        assert devices == {"cost@a": "one", "cost@b": "two", "memory@b": "two"}
+        assert outcomes[i].values["cost@b"] == 2.0 * (i - 1)
+        assert "quality" in outcomes[i].values
+    assert set(outcomes[9].device) == {"memory@b"}
+    with pytest.raises(ConfigError, match=r"1 'three'.*measure cost@b.*resource=NAME"):
+        RayExecutor(ScriptedSource(needs_cost=True), replace(settings, resources={"cost@a": "one", "cost@b": "three"}))
 
 
 def test_a_new_executor_measures_on_the_device_of_the_run(connection: str) -> None:
