@@ -21,8 +21,8 @@ from nassearch.cli import _run
 from nassearch.errors import EvaluationError
 
 COMMANDS = [
-    *("run", "profile", "spaces", "strategies", "bench", "status", "front", "plot", "report", "export", "evaluate"),
-    *("submit", "doctor"),
+    *("run", "profile", "measure", "spaces", "strategies", "bench", "status", "front", "plot", "report", "predictors"),
+    *("export", "evaluate", "submit", "doctor"),
 ]
 HEAVY = ("torch", "torchvision", "transformers", "timm", "ray", "xgboost", "sklearn", "pymoo", "optuna", "scipy")
 
