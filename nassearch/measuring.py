@@ -30,10 +30,12 @@ class Step:
     Attributes:
         name: What is measured.
         measure: Makes it, and returns the figure and the table with it.
+        network: Whether it is of a whole network.
     """
 
     name: str
     measure: Callable[[LatencyTable], tuple[Timing, LatencyTable]]
+    network: bool = False
 
 
 @dataclass
@@ -76,10 +78,12 @@ class TableMeasurement:
                 )
 
     def steps(self) -> list[Step]:
-        """Return what is left to measure, blocks first."""
+        """Return what is left to measure: the overhead of a call, blocks, networks."""
         left = [row for row in dict.fromkeys(map(tuple, self.networks.tolist())) if row not in self.table.networks]
         blocks = [Step(key, partial(self._block, key)) for key in self.table.missing]
-        return [*blocks, *(Step(f"network {i}", partial(self._network, row)) for i, row in enumerate(left, start=1))]
+        call = [] if self.table.overhead is not None else [Step("call of a module that does nothing", self._overhead)]
+        whole = [Step(f"network {i}", partial(self._network, row), network=True) for i, row in enumerate(left, start=1)]
+        return [*call, *blocks, *whole]
 
     def probe(self) -> float:
         """Measure a few of the steps left, without keeping them, and return the predicted seconds of all."""
@@ -104,6 +108,12 @@ class TableMeasurement:
             timing, self.table = step.measure(self.table)
             self.table.save(self.path)
             yield step, timing
+
+    def _overhead(self, table: LatencyTable) -> tuple[Timing, LatencyTable]:
+        import torch
+
+        timing = _timed(torch.nn.Identity(), (torch.zeros(self.setting.batch, 1),), self.setting)
+        return timing, table.with_overhead(timing)
 
     def _block(self, key: str, table: LatencyTable) -> tuple[Timing, LatencyTable]:
         timing = _timed(*self._blocks[key].make(self.setting.batch), self.setting)
@@ -169,7 +179,7 @@ def table_quality(table: LatencyTable) -> dict[str, Quality]:
     """
     from predictors.models.table import TablePredictor
 
-    if len(table.networks) < 4 or table.missing:
+    if len(table.networks) < 4 or not table.complete:
         return {}
     X = table.space.features(np.array(list(table.networks), dtype=np.int64))
     y = np.array([timing.median_ms for timing in table.networks.values()])

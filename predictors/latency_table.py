@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -65,6 +64,10 @@ class Slot:
 class LatencyTable:
     """Latency of every block of a space in one setting on one device; a network costs the sum of its blocks.
 
+    What any call costs, however little it computes, is in the figure of every block but only once in that of a
+    network: of each block counts what is above the overhead of a call. That is most of a small block's time in ONNX
+    Runtime.
+
     The file holds everything that predicting needs, the space included. Figures of different devices never mix: a
     table has one device.
 
@@ -74,6 +77,7 @@ class LatencyTable:
         device: Where.
         keys: Names of the distinct blocks.
         slots: The places of a network.
+        overhead: What a call of a module that does nothing costs; None before it is measured.
         blocks: Key -> measurement, of the blocks measured so far.
         networks: Row -> measurement of whole networks, to judge and to correct the sums with.
 
@@ -90,6 +94,7 @@ class LatencyTable:
     device: DeviceIdentity
     keys: tuple[str, ...]
     slots: tuple[Slot, ...]
+    overhead: Timing | None = None
     blocks: Mapping[str, Timing] = field(default_factory=dict)
     networks: Mapping[tuple[int, ...], Timing] = field(default_factory=dict)
 
@@ -117,6 +122,15 @@ class LatencyTable:
     def missing(self) -> list[str]:
         """Keys of the blocks that are not measured yet, in order."""
         return [key for key in self.keys if key not in self.blocks]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that predicting needs is measured."""
+        return self.overhead is not None and not self.missing
+
+    def with_overhead(self, timing: Timing) -> LatencyTable:
+        """Return the table with the measured overhead of a call."""
+        return replace(self, overhead=timing)
 
     def with_block(self, key: str, timing: Timing) -> LatencyTable:
         """Return the table with one more measured block."""
@@ -154,14 +168,15 @@ class LatencyTable:
     @cached_property
     def _lookups(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]]:
         """Columns and strides of each slot's genes, milliseconds and variance of each of its states."""
-        if self.missing:
+        if self.overhead is None or self.missing:
+            lacking = "" if self.overhead is not None else " and not the overhead of a call"
             raise LatencyTableError(
-                f"the table has {len(self.blocks)} of {len(self.keys)} blocks; go on measuring with the same "
+                f"the table has {len(self.blocks)} of {len(self.keys)} blocks{lacking}; go on measuring with the same "
                 "`nassearch measure --table FILE` first"
             )
         timings = [self.blocks[key] for key in self.keys]
         # The last entry is that of empty places, which -1 finds.
-        ms = np.array([*(t.median_ms for t in timings), 0.0])
+        ms = np.array([*(max(t.median_ms - self.overhead.median_ms, 0.0) for t in timings), 0.0])
         variance = np.array([*((t.iqr_ms / _IQR_OF_NORMAL) ** 2 for t in timings), 0.0])
         found = []
         for slot in self.slots:
@@ -179,8 +194,8 @@ class LatencyTable:
             G: Rows of choice indices, int ``[n, n_genes]``.
 
         Returns:
-            Sum of the blocks' medians, and the standard deviation of that sum by the spread of the blocks' samples;
-            float64 ``[n]`` each, in ms.
+            Sum of the blocks' medians with the overhead of one call, and the standard deviation of that sum by the
+            spread of the blocks' samples; float64 ``[n]`` each, in ms.
 
         Raises:
             LatencyTableError: Blocks are missing, or the rows are not of the space.
@@ -189,8 +204,10 @@ class LatencyTable:
             rows = self.space.canonical(np.asarray(G))
         except SearchSpaceError as error:
             raise LatencyTableError(str(error)) from error
-        mean, variance = np.zeros(len(rows)), np.zeros(len(rows))
-        for columns, strides, ms, of_ms in self._lookups:
+        lookups = self._lookups
+        assert self.overhead is not None  # noqa: S101  (the look-ups have seen it)
+        mean, variance = np.full(len(rows), self.overhead.median_ms), np.zeros(len(rows))
+        for columns, strides, ms, of_ms in lookups:
             state = rows[:, columns] @ strides if len(columns) else np.zeros(len(rows), dtype=np.int64)
             mean += ms[state]
             variance += of_ms[state]
@@ -215,6 +232,7 @@ class LatencyTable:
             "device": self.device.to_json(),
             "slots": [{"name": s.name, "genes": list(s.genes), "states": list(s.states)} for s in self.slots],
             "keys": list(self.keys),
+            "overhead": None if self.overhead is None else asdict(self.overhead),
             "blocks": {key: asdict(timing) for key, timing in self.blocks.items()},
             "networks": [{"row": list(row), **asdict(timing)} for row, timing in self.networks.items()],
         }
@@ -244,6 +262,7 @@ class LatencyTable:
                 DeviceIdentity.from_json(data["device"]),
                 tuple(map(str, data["keys"])),
                 tuple(Slot(str(s["name"]), tuple(s["genes"]), tuple(map(int, s["states"]))) for s in data["slots"]),
+                None if data.get("overhead") is None else _timing(data["overhead"]),
                 {str(key): _timing(t) for key, t in data["blocks"].items()},
                 {tuple(map(int, t["row"])): _timing(t) for t in data["networks"]},
             )
@@ -254,15 +273,15 @@ class LatencyTable:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as JSON, whole and on the disk when this returns; an older file is replaced."""
         target = Path(path)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        temporary = target.with_name(f".{target.name}.tmp")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with temporary.open("w", encoding="utf-8") as file:
                 json.dump(self.to_json(), file, allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(target)
+            temporary.replace(target)
         finally:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -73,23 +73,19 @@ def measure(
     rows = net.space.sample(architectures, np.random.default_rng(seed))
     work = TableMeasurement(net, setting, table, rows)
     console = make_console(quiet=as_json)
-    left = len(work.steps())
-    done = len(work.table.blocks)
-    console.print(
-        f"{net.space.name} has {len(work.table.keys)} distinct blocks; {done} of them are in {table}"
-        if done
-        else f"{net.space.name} has {len(work.table.keys)} distinct blocks",
-        markup=False,
-    )
+    table_blocks, done = len(work.table.keys), len(work.table.blocks)
+    already = f"; {done} of them are in {table}" if done else ""
+    console.print(f"{net.space.name} has {table_blocks} distinct blocks{already}", markup=False)
     console.print(f"measured with {setting} on {work.table.device}", markup=False)
+    steps = work.steps()
+    networks = sum(step.network for step in steps)
     predicted = work.probe()
-    networks = left - len(work.table.missing)
     console.print(
-        f"to measure: {left - networks} blocks{f' and {networks} networks' if networks else ''}, about "
+        f"to measure: {len(work.table.missing)} blocks{f' and {networks} networks' if networks else ''}, about "
         f"{_duration(predicted)}"
     )
     if not dry_run:
-        _run(work, console, left)
+        _run(work, console, len(steps))
     _conclude(work, predicted, dry_run=dry_run, as_json=as_json, console=console)
 
 

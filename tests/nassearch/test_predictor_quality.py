@@ -40,6 +40,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def made_up_table(path: Path, setting: str = "cpu:eager", space: str = "mobilenetv3-tiny") -> LatencyTable:
     """A complete table of this machine in which each block costs its parameters, about."""
     table, blocks = plan_table(build(space), LatencySetting.parse(setting))
+    table = table.with_overhead(Timing(0.01, 0.001, 50))
     for key in table.keys:
         cost = sum(p.numel() for p in blocks[key].make(1)[0].parameters())
         table = table.with_block(key, Timing(0.05 + cost / 1e6, 0.01, 20))

@@ -41,6 +41,7 @@ def small_table(*, measured: bool = True) -> LatencyTable:
         slots.append(Slot(f"block {i}", ("d", f"k.{i}", "w"), tuple(states)))
     table = LatencyTable(small_space(), SETTING, describe_device(SETTING), tuple(keys), tuple(slots))
     if measured:
+        table = table.with_overhead(Timing(0.25, 0.01, 50))
         for number, key in enumerate(keys):
             table = table.with_block(key, Timing(1.0 + number / 3, 0.1 * (number + 1), 20))
     return table
@@ -48,7 +49,9 @@ def small_table(*, measured: bool = True) -> LatencyTable:
 
 def by_hand(table: LatencyTable, arch: dict[str, Any]) -> float:
     blocks = [f"k{arch[f'k.{i}']}w{arch['w']}" for i in range(arch["d"])]
-    return sum(table.blocks[key].median_ms for key in ["stem", *blocks])
+    assert table.overhead is not None
+    call = table.overhead.median_ms
+    return call + sum(table.blocks[key].median_ms - call for key in ["stem", *blocks])
 
 
 def test_a_network_costs_the_sum_of_its_blocks() -> None:
@@ -81,8 +84,20 @@ def test_a_file_gives_the_same_predictions_to_the_bit(tmp_path: Path) -> None:
 def test_an_unfinished_table_says_how_to_go_on() -> None:
     table = small_table(measured=False).with_block("stem", Timing(1.0, 0.1, 5))
     assert table.missing == list(table.keys[1:])
-    with pytest.raises(LatencyTableError, match=r"1 of 7 blocks; go on measuring"):
+    assert not table.complete
+    with pytest.raises(LatencyTableError, match=r"1 of 7 blocks and not the overhead of a call; go on measuring"):
         table.predict(table.space.smallest[None])
+    table = replace(small_table(), overhead=None)
+    assert not table.complete
+    with pytest.raises(LatencyTableError, match=r"7 of 7 blocks and not the overhead of a call; go on"):
+        table.predict(table.space.smallest[None])
+    assert small_table().complete
+
+
+def test_blocks_that_are_quicker_than_a_call_count_nothing() -> None:
+    table = small_table().with_block("stem", Timing(0.1, 0.01, 5))
+    arch = {"d": 1, "k.0": 3, "k.1": 3, "k.2": 3, "w": 16}
+    assert table.predict(table.space.encode([arch]))[0] == pytest.approx([table.blocks["k3w16"].median_ms])
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
