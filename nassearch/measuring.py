@@ -47,6 +47,8 @@ class TableMeasurement:
         setting: Device, backend, batch and threads.
         path: File of the table; the measurements in it are kept.
         networks: Rows of whole networks to measure too, int ``[n, n_genes]``.
+        passes: How often everything is measured; the fastest figure counts. Passes are spread in time, which other
+            work on the machine is less likely to disturb all of.
 
     Attributes:
         table: The table as far as it is.
@@ -61,6 +63,7 @@ class TableMeasurement:
     setting: LatencySetting
     path: Path
     networks: Rows
+    passes: int = 1
     table: LatencyTable = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,12 +81,23 @@ class TableMeasurement:
                 )
 
     def steps(self) -> list[Step]:
-        """Return what is left to measure: the overhead of a call, blocks, networks."""
-        left = [row for row in dict.fromkeys(map(tuple, self.networks.tolist())) if row not in self.table.networks]
-        blocks = [Step(key, partial(self._block, key)) for key in self.table.missing]
-        call = [] if self.table.overhead is not None else [Step("call of a module that does nothing", self._overhead)]
-        whole = [Step(f"network {i}", partial(self._network, row), network=True) for i, row in enumerate(left, start=1)]
-        return [*call, *blocks, *whole]
+        """Return what is left to measure: in each pass the overhead of a call, blocks, networks."""
+        table, rows = self.table, list(dict.fromkeys(map(tuple, self.networks.tolist())))
+
+        def due(timing: Timing | None, number: int) -> bool:
+            return timing is None or timing.passes < number
+
+        steps = []
+        for number in range(1, self.passes + 1):
+            if due(table.overhead, number):
+                steps.append(Step("call of a module that does nothing", self._overhead))
+            steps += [Step(key, partial(self._block, key)) for key in table.keys if due(table.blocks.get(key), number)]
+            steps += [
+                Step(f"network {i}", partial(self._network, row), network=True)
+                for i, row in enumerate(rows, start=1)
+                if due(table.networks.get(row), number)
+            ]
+        return steps
 
     def probe(self) -> float:
         """Measure a few of the steps left, without keeping them, and return the predicted seconds of all."""

@@ -19,6 +19,7 @@ from search_spaces.errors import did_you_mean
 
 if TYPE_CHECKING:
     from predictors import HeldOut, LatencyTable, Predictor, Quality
+    from predictors.quality import LearningPoint
 
 LEAST_ROWS = 10
 """Successful evaluations that predictors are judged with at least."""
@@ -38,6 +39,7 @@ class Fit:
         basis: What became of its prior or table: ``"sum"``, ``"line"``, ``"residual"``; empty where it has none, or
             where cross-validation found it of no use.
         fit_s: Seconds that fitting and cross-validation took.
+        curve: Learning curve; empty where none was asked for.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Fit:
     held_out: HeldOut
     basis: str
     fit_s: float
+    curve: tuple[LearningPoint, ...] = ()
 
     @property
     def quality(self) -> Quality:
@@ -59,7 +62,7 @@ class Fit:
             "basis": self.basis,
             **quality.to_json(),
             "interval_coverage": self.held_out.coverage,
-            "learning_curve": [point.to_json() for point in quality.learning_curve],
+            "learning_curve": [point.to_json() for point in self.curve],
             "fit_s": self.fit_s,
         }
 
@@ -193,6 +196,7 @@ def fit_metric(
     *,
     prior: Run | None = None,
     table: LatencyTable | None = None,
+    curves: bool = True,
     tell: Tell = lambda _: None,
 ) -> MetricFits:
     """Fit predictors to a metric of a run and cross-validate them.
@@ -203,6 +207,7 @@ def fit_metric(
         names: Registered predictors; the first one is also fitted with the prior and on top of the table.
         prior: A run of the same space, on another device say.
         table: Block latencies of the run's setting and device.
+        curves: Whether learning curves are wanted; they take most of the time.
         tell: Is told what is being fitted.
 
     Raises:
@@ -225,8 +230,8 @@ def fit_metric(
         held = held_out(predictor)
         seconds = time.perf_counter() - started
         tell(f"{metric}: {name}, learning curve")
-        _ = predictor.quality.learning_curve
-        fits.append(Fit(name, predictor, held, _basis(predictor), seconds))
+        curve = predictor.quality.learning_curve if curves else ()
+        fits.append(Fit(name, predictor, held, _basis(predictor), seconds, curve))
 
     for name in names:
         fit(name, make_predictor(name, seed=seed))

@@ -31,17 +31,26 @@ _IQR_OF_NORMAL = 1.349  # interquartile range of a normal distribution, in stand
 
 @dataclass(frozen=True)
 class Timing:
-    """What one measurement gave.
+    """What was measured of a module.
 
     Attributes:
         median_ms: Median of all samples in ms.
         iqr_ms: Distance of the quartiles in ms.
         n: Number of samples.
+        passes: How often it was measured, at different times; the figure is that of the fastest pass.
     """
 
     median_ms: float
     iqr_ms: float
     n: int
+    passes: int = 1
+
+    def merged(self, other: Timing | None) -> Timing:
+        """Return the faster one, with the passes of both: other work on the machine only ever adds time."""
+        if other is None:
+            return self
+        fastest = min(self, other, key=lambda one: one.median_ms)
+        return replace(fastest, passes=self.passes + other.passes)
 
 
 @dataclass(frozen=True)
@@ -129,16 +138,17 @@ class LatencyTable:
         return self.overhead is not None and not self.missing
 
     def with_overhead(self, timing: Timing) -> LatencyTable:
-        """Return the table with the measured overhead of a call."""
-        return replace(self, overhead=timing)
+        """Return the table with a further measurement of the overhead of a call."""
+        return replace(self, overhead=timing.merged(self.overhead))
 
     def with_block(self, key: str, timing: Timing) -> LatencyTable:
-        """Return the table with one more measured block."""
-        return replace(self, blocks={**self.blocks, key: timing})
+        """Return the table with a further measurement of a block."""
+        return replace(self, blocks={**self.blocks, key: timing.merged(self.blocks.get(key))})
 
     def with_network(self, row: Sequence[int], timing: Timing) -> LatencyTable:
-        """Return the table with one more measured network."""
-        return replace(self, networks={**self.networks, tuple(int(i) for i in row): timing})
+        """Return the table with a further measurement of a network."""
+        key = tuple(int(i) for i in row)
+        return replace(self, networks={**self.networks, key: timing.merged(self.networks.get(key))})
 
     def without_networks(self) -> LatencyTable:
         """Return the blocks alone."""
@@ -305,7 +315,7 @@ class LatencyTable:
 
 
 def _timing(data: Mapping[str, Any]) -> Timing:
-    return Timing(float(data["median_ms"]), float(data["iqr_ms"]), int(data["n"]))
+    return Timing(float(data["median_ms"]), float(data["iqr_ms"]), int(data["n"]), int(data.get("passes", 1)))
 
 
 def _space(space: SearchSpace) -> str:

@@ -48,6 +48,9 @@ def measure(
     architectures: Annotated[
         int, typer.Option(metavar="N", min=0, help="Measure N sampled networks as a whole too, to judge the sums.")
     ] = 0,
+    passes: Annotated[
+        int, typer.Option(min=1, help="Measure all of it N times, spread in time; the fastest counts. Default: 1.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of those networks.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(metavar="MODULE", help="Python module to import first.")] = None,
     set_: Annotated[
@@ -71,7 +74,7 @@ def measure(
     (setting,) = parse_latency([latency or DEFAULT_LATENCY]).values()
     net = _supernet(space, checkpoint, supernet, set_ or [])
     rows = net.space.sample(architectures, np.random.default_rng(seed))
-    work = TableMeasurement(net, setting, table, rows)
+    work = TableMeasurement(net, setting, table, rows, passes)
     console = make_console(quiet=as_json)
     table_blocks, done = len(work.table.keys), len(work.table.blocks)
     already = f"; {done} of them are in {table}" if done else ""
@@ -80,10 +83,9 @@ def measure(
     steps = work.steps()
     networks = sum(step.network for step in steps)
     predicted = work.probe()
-    console.print(
-        f"to measure: {len(work.table.missing)} blocks{f' and {networks} networks' if networks else ''}, about "
-        f"{_duration(predicted)}"
-    )
+    what = [f"{len(steps) - networks} blocks", *([f"{networks} networks"] if networks else [])]
+    often = f" in {passes} passes" if passes > 1 else ""
+    console.print(f"to measure: {' and '.join(what)}{often}, about {_duration(predicted)}")
     if not dry_run:
         _run(work, console, len(steps))
     _conclude(work, predicted, dry_run=dry_run, as_json=as_json, console=console)

@@ -52,6 +52,9 @@ def predictors(
         Path | None,
         typer.Option(metavar="FILE", help="Block latencies from `nassearch measure`: predict by them too."),
     ] = None,
+    curves: Annotated[
+        bool, typer.Option("--curves/--no-curves", help="Learning curves; they take most of the time.")
+    ] = True,
     save: Annotated[
         bool, typer.Option("--save", help="Write the best predictor of each metric to predictors/ of the run.")
     ] = False,
@@ -86,7 +89,13 @@ def predictors(
     with console.status("fitting") as status:
         found = [
             quality.fit_metric(
-                found_run, name, names, prior=other, table=blocks if name in told else None, tell=status.update
+                found_run,
+                name,
+                names,
+                prior=other,
+                table=blocks if name in told else None,
+                curves=curves,
+                tell=status.update,
             )
             for name in metrics
         ]
@@ -121,11 +130,11 @@ def predictor_table(one: MetricFits) -> Any:
     """Return the predictors of a metric as a rich table, the best one marked."""
     from rich.table import Table
 
-    sizes = [point.n for point in one.fits[0].quality.learning_curve][:-1]
+    sizes = [point.n for point in one.fits[0].curve[:-1]]
     table = Table(
         title=f"{one.metric}: {one.fits[0].quality.n} evaluations, each predicted by models that did not see it",
         title_justify="left",
-        caption="* ranks best. tau N: Kendall's tau after training on N rows",
+        caption=f"* ranks best{'; tau N: after training on N rows' if sizes else ''}",
         caption_justify="left",
     )
     table.add_column("predictor")
@@ -133,7 +142,7 @@ def predictor_table(one: MetricFits) -> Any:
         table.add_column(name, justify="right")
     for fit in one.fits:
         quality = fit.quality
-        curve = [_number(point.kendall_tau, 3) for point in quality.learning_curve[:-1]]
+        curve = [_number(point.kendall_tau, 3) for point in fit.curve[:-1]]
         basis = f" ({fit.basis})" if fit.basis and fit.basis != "sum" and not fit.name.endswith(fit.basis) else ""
         table.add_row(
             f"{fit.name}{basis}{' *' if fit is one.best else ''}",

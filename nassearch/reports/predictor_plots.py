@@ -54,11 +54,15 @@ def draw(run: Run, found: Sequence[MetricFits]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(11.0, 0.4 + 4.6 * len(found)), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12))
+    columns = 2 if any(fit.curve for one in found for fit in one.fits) else 1
+    figure = Figure(
+        figsize=(5.6 * columns, 0.4 + 4.6 * len(found)), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12)
+    )
     FigureCanvasAgg(figure)
     for row, one in enumerate(found):
-        _agreement(figure.add_subplot(len(found), 2, 2 * row + 1), one)
-        _learning(figure.add_subplot(len(found), 2, 2 * row + 2), one)
+        _agreement(figure.add_subplot(len(found), columns, columns * row + 1), one)
+        if columns == 2:
+            _learning(figure.add_subplot(len(found), 2, 2 * row + 2), one)
     title = figure.suptitle(f"{run.space.name}: predictors on held-out evaluations", x=0.01, ha="left", fontsize=13)
     title.set_color(_INK)
     return figure
@@ -120,7 +124,7 @@ def _learning(axes: Axes, one: MetricFits) -> None:
 
 def _curve(axes: Axes, fit: Fit, number: int, *, best: bool) -> None:
     colour, marker = _LOOKS[number % len(_LOOKS)]
-    points = fit.quality.learning_curve
+    points = fit.curve
     axes.plot(
         [p.n for p in points], [p.kendall_tau for p in points], color=colour, marker=marker, label=fit.name,
         linewidth=2.4 if best else 1.2, markersize=6.5 if best else 5, zorder=4 if best else 3,

@@ -76,7 +76,7 @@ def test_a_table_is_measured_and_predicts_every_network(call: Call, tmp_path: Pa
     path = tmp_path / "mlp.json"
     out = call("measure", *FLAGS, "--table", path, "--architectures", 6, "--seed", 1)
     assert "elastic-mlp has 15 distinct blocks" in out
-    assert re.search(r"to measure: 15 blocks and 6 networks, about \d+", out)
+    assert re.search(r"to measure: 16 blocks and 6 networks, about \d+", out)
     assert re.search(r"sums of blocks: .* over 6 measured networks", out)
     table = LatencyTable.load(path)
     assert not table.missing
@@ -119,6 +119,22 @@ def test_an_interrupted_table_goes_on_and_ends_as_if_it_had_not_been(quick: list
     assert len(quick) == 20
     assert LatencyTable.load(tmp_path / "t.json") == LatencyTable.load(tmp_path / "whole.json")
     assert TableMeasurement(net, setting, tmp_path / "t.json", rows).steps() == []
+
+
+def test_of_several_passes_the_fastest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures = iter([3.0] * 18 + [1.0] * 18 + [2.0] * 18)
+    monkeypatch.setattr(measuring, "_timed", lambda *_: Timing(next(figures), 0.1, 5))
+    net, setting = mlp(), LatencySetting.parse(SETTING)
+    rows = net.space.sample(2, np.random.default_rng(0))
+    work = TableMeasurement(net, setting, tmp_path / "t.json", rows, passes=2)
+    names = [step.name for step, _ in work.run()]
+    assert names[:18] == names[18:]
+    assert {t.passes for t in work.table.blocks.values()} == {2}
+    third = TableMeasurement(net, setting, tmp_path / "t.json", rows, passes=3)
+    assert len(list(third.run())) == 18
+    table = LatencyTable.load(tmp_path / "t.json")
+    timings = [*table.blocks.values(), *table.networks.values(), table.overhead]
+    assert timings == [Timing(1.0, 0.1, 5, passes=3)] * 18
 
 
 def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_json_tells_everything(call: Call, run_folder: Path, tmp_path: Path) -> 
     assert data["saved"] is None
 
 
+def test_learning_curves_can_be_left_out(call: Call, run_folder: Path) -> None:
+    out = call("predictors", run_folder, *FAST, "--no-curves")
+    assert "tau N" not in out
+    assert (run_folder / "predictors.png").is_file()
+
+
 def test_the_best_predictor_is_saved_beside_its_quality(call: Call, run_folder: Path) -> None:
     kept = json.loads((run_folder / "predictors" / "quality.json").read_text())
     out = call("predictors", run_folder, *FAST, "--metric", "latency_ms", "--save")
