@@ -134,11 +134,12 @@ def predictor_table(one: MetricFits) -> Any:
     table = Table(
         title=f"{one.metric}: {one.fits[0].quality.n} evaluations, each predicted by models that did not see it",
         title_justify="left",
-        caption=f"* ranks best{'; tau N: after training on N rows' if sizes else ''}",
+        caption="* ranks best; covered: share within the 90 % conformal interval"
+        + ("; tau N: after training on N rows" if sizes else ""),
         caption_justify="left",
     )
-    table.add_column("predictor")
-    for name in ("tau", "Spearman", "MAPE %", "90 % covers", *(f"tau {n}" for n in sizes), "fit s"):
+    table.add_column("predictor", no_wrap=True)
+    for name in ("tau", "Spearman", "MAPE %", "covered", *(f"tau {n}" for n in sizes), "fit s"):
         table.add_column(name, justify="right")
     for fit in one.fits:
         quality = fit.quality

@@ -93,20 +93,24 @@ def _agreement(axes: Axes, one: MetricFits) -> None:
             continue
         margins = np.stack([held.mean - held.low, held.high - held.mean])[:, mask]
         axes.errorbar(
-            held.true[mask], held.mean[mask], yerr=margins, fmt="o", markersize=4.5, color=colour, ecolor=colour,
-            elinewidth=0.8, alpha=0.75, markeredgecolor="white", markeredgewidth=0.4, zorder=3,
-            label=f"{label} ({int(mask.sum())})",
+            held.true[mask], held.mean[mask], yerr=margins, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.45,
+            zorder=2,
+        )  # fmt: skip
+        axes.scatter(
+            held.true[mask], held.mean[mask], s=24, color=colour, edgecolors="white", linewidths=0.5, alpha=0.9,
+            zorder=3, label=f"{label} ({int(mask.sum())})",
         )  # fmt: skip
     axes.set_xlim(*span)
     axes.set_ylim(*span)
     axes.set_aspect("equal")
-    axes.legend(loc="upper left", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8)
+    axes.legend(loc="upper left", frameon=True, framealpha=0.95, edgecolor="none", fontsize=8).set_zorder(5)
+    outside = int(((held.true < span[0]) | (held.true > span[1]) | (held.mean < span[0]) | (held.mean > span[1])).sum())
     word = "measured" if is_measured(one.metric) else "evaluated"
     _frame(
         axes,
         f"{one.metric}: {best.name}",
         f"Kendall tau {quality.kendall_tau:.2f}, MAPE {quality.mape:.2g} %; 90 % intervals cover "
-        f"{100 * held.coverage:.0f} % of {quality.n}",
+        f"{100 * held.coverage:.0f} % of {quality.n}{f', {outside} not shown' if outside else ''}",
         f"{word}{unit}",
         f"predicted{unit}, with 90 % interval",
     )
