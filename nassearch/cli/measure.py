@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _HELP = """Measure every distinct block of a space once, so that the latency of any of its networks is a sum.
 
-The table is written after every measurement; the same command goes on with one that was stopped. [bold]nassearch
-predictors RUN --table FILE[/] shows how well it predicts beside what learns from whole networks alone.
+The table is written after every measurement; the same command goes on with one that was stopped.
+`nassearch predictors RUN --table FILE` shows how well it predicts, beside what learns from whole networks alone.
 
 [bold]Examples[/]
 
@@ -49,7 +49,7 @@ def measure(
         int, typer.Option(metavar="N", min=0, help="Measure N sampled networks as a whole too, to judge the sums.")
     ] = 0,
     passes: Annotated[
-        int, typer.Option(min=1, help="Measure all of it N times, spread in time; the fastest counts. Default: 1.")
+        int, typer.Option(min=1, help="Measure all of it N times, spread in time; the fastest counts.")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of those networks.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(metavar="MODULE", help="Python module to import first.")] = None,
