@@ -82,8 +82,8 @@ def predictors(
         from predictors import LatencyTable
 
         blocks = LatencyTable.load(table)
-        blocks.predict(blocks.space.smallest[None])  # an unfinished table says so now
         told = quality.metrics_of_table(found_run, metrics, blocks, table)
+        blocks.predict(blocks.space.smallest[None])  # an unfinished table says so now
 
     console = make_console(stderr=True, quiet=as_json)
     with console.status("fitting") as status:
