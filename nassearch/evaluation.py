@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from supernets.base import Inputs
 
 
-_MEASUREMENTS_AT_MOST = 3  # of one latency, while other work disturbs them
-
-
 @dataclass(frozen=True)
 class Job:
     """One architecture to evaluate.
@@ -175,7 +172,8 @@ class SupernetEvaluator:
     def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         """Return the metrics measured on the extracted subnet; a disturbed latency is measured again, twice at most."""
         from nassearch.metrics import base_name
-        from predictors import describe_device, measure_latency, measure_peak_memory
+        from predictors import describe_device, measure_peak_memory
+        from predictors.measurement import measure_undisturbed
 
         module = self.net.extract(arch).eval().cpu()
         part = Part()
@@ -183,13 +181,9 @@ class SupernetEvaluator:
             setting = self.settings.latency[metric]
             inputs = measured_inputs(self.net, arch, setting)
             if base_name(metric) == "latency_ms":
-                latencies = [measure_latency(module, inputs, setting)]
-                while latencies[-1].disturbed and len(latencies) < _MEASUREMENTS_AT_MOST:
-                    latencies.append(measure_latency(module, inputs, setting))
-                # The least disturbed one, not the lowest: that would favour networks measured often.
-                latency = min(latencies, key=lambda one: one.disturbance)
+                latency, measurements = measure_undisturbed(module, inputs, setting)
                 part.values[metric], part.std[metric] = latency.median_ms, latency.iqr_ms
-                part.device[metric] = latency.to_json() | {"measurements": len(latencies)}
+                part.device[metric] = latency.to_json() | {"measurements": measurements}
             else:
                 part.values[metric] = measure_peak_memory(module, inputs, setting)
                 part.device[metric] = {"setting": str(setting), "device": describe_device(setting).to_json()}

@@ -15,6 +15,48 @@ from nassearch.store import Outcome, Proposal
 _LINE_EVERY_S = 10.0
 
 
+class StepProgress:
+    """Counts steps: a bar with the time left on a terminal, a line every ten seconds elsewhere.
+
+    Args:
+        console: Where it is shown.
+        what: What is counted, e.g. ``"blocks"``.
+        total: Number of steps in all.
+        done: Number of steps done before.
+    """
+
+    def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console, self._what, self._total, self._done = console, what, total, done
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(), console=console, transient=False, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> StepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, text: str) -> None:
+        """Note a finished step and what to say of it."""
+        self._done += 1
+        if self._console.is_terminal:
+            self._bar.update(self._task, advance=1, description=text)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY_S or self._done == self._total:
+            self._last_line = now
+            self._console.print(f"{self._what} {self._done}/{self._total}  {text}", markup=False)
+
+
 class SearchProgress:
     """A bar on a terminal, a line every ten seconds elsewhere. Called with every finished evaluation.
 

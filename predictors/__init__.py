@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from predictors.backends import list_backends
     from predictors.base import Predictor
     from predictors.device import DeviceIdentity, describe_device
+    from predictors.holdout import HeldOut, held_out
+    from predictors.latency_table import LatencyTable
     from predictors.measurement import Latency, LatencySetting, count, measure_latency, measure_peak_memory
     from predictors.quality import Quality
     from predictors.registry import list_predictors, load_predictor, make_predictor, register_predictor
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 
 _HOME = {
     "DeviceIdentity": "predictors.device",
+    "HeldOut": "predictors.holdout",
     "Latency": "predictors.measurement",
     "LatencySetting": "predictors.measurement",
+    "LatencyTable": "predictors.latency_table",
     "Predictor": "predictors.base",
     "Quality": "predictors.quality",
     "count": "predictors.measurement",
     "describe_device": "predictors.device",
+    "held_out": "predictors.holdout",
     "list_backends": "predictors.backends",
     "list_predictors": "predictors.registry",
     "load_predictor": "predictors.registry",
@@ -38,12 +43,15 @@ _HOME = {
 
 __all__ = [
     "DeviceIdentity",
+    "HeldOut",
     "Latency",
     "LatencySetting",
+    "LatencyTable",
     "Predictor",
     "Quality",
     "count",
     "describe_device",
+    "held_out",
     "list_backends",
     "list_predictors",
     "load_predictor",

@@ -17,7 +17,7 @@ from predictors.quality import LearningPoint, Quality, assign_folds, measure_lea
 from predictors.serialization import Record, write_record
 from predictors.targets import LogTargets, check_target
 from predictors.threads import one_numpy_thread, one_thread
-from predictors.transfer import Transfer, choose_transfer
+from predictors.transfer import Transfer, check_prior, choose_transfer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -123,23 +123,10 @@ class Predictor(ABC):
         if len(targets) < 2:
             raise InvalidData(f"{self.name}: at least 2 rows are needed to fit, got {len(targets)}")
         if prior is not None:
-            self._check_prior(prior, features.shape[1])
+            check_prior(self, prior, features.shape[1])
         with one_thread():
             self._fit_any(features, targets, prior)
         return self
-
-    def _check_prior(self, prior: object, n_features: int) -> None:
-        if not isinstance(prior, Predictor):
-            raise InvalidData(f"{self.name}: prior must be a fitted predictor, got a {type(prior).__name__}")
-        if prior.n_features is None:
-            raise InvalidData(f"{self.name}: the prior, a {prior.name!r}, is not fitted; call its fit(X, y) first")
-        if prior is self:
-            raise InvalidData(f"{self.name}: a predictor cannot be its own prior; make a new one to fit")
-        if prior.n_features != n_features:
-            raise InvalidData(
-                f"{self.name}: the prior was fitted on {prior.n_features} features, X has {n_features}; are they of "
-                "the same search space?"
-            )
 
     def _fit_any(self, X: Floats, y: Floats, prior: Predictor | None = None) -> None:
         """As `fit`, on checked data that may be a single row."""

@@ -33,6 +33,10 @@ class UnknownBackend(PredictorsError):
     """No backend is registered under the name."""
 
 
+class LatencyTableError(PredictorsError):
+    """A table of block latencies is missing, damaged, incomplete, or of another space or device."""
+
+
 class InvalidSetting(PredictorsError):
     """A latency setting is malformed. All its faults come together.
 

@@ -14,12 +14,17 @@ from predictors.serialization import read_record
 from search_spaces.errors import did_you_mean
 
 _REGISTRY: dict[str, type[Predictor]] = {}
+_UNLISTED: set[str] = set()
 
 P = TypeVar("P", bound=Predictor)
 
 
-def register_predictor(name: str) -> Callable[[type[P]], type[P]]:
+def register_predictor(name: str, *, listed: bool = True) -> Callable[[type[P]], type[P]]:
     """Register a `Predictor` subclass under ``name``; the class gets it as its ``name``.
+
+    Args:
+        name: The name users give.
+        listed: Whether the predictor works without options, so that it is one to choose from.
 
     Raises:
         PredictorError: The name is taken, or the class is not a predictor.
@@ -36,14 +41,16 @@ def register_predictor(name: str) -> Callable[[type[P]], type[P]]:
             raise PredictorError(f"a predictor named {name!r} is registered already; choose another name")
         cls.name = name
         _REGISTRY[name] = cls
+        if not listed:
+            _UNLISTED.add(name)
         return cls
 
     return register
 
 
 def list_predictors(pattern: str = "*") -> list[str]:
-    """Return the registered names that match a shell-style pattern, sorted."""
-    return sorted(n for n in _registered() if fnmatch(n, pattern))
+    """Return the names that match a shell-style pattern of predictors that need no options, sorted."""
+    return sorted(n for n in _registered() if n not in _UNLISTED and fnmatch(n, pattern))
 
 
 def make_predictor(name: str, *, seed: int = 0, **options: Any) -> Predictor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.model_errors import InvalidData
 from predictors.quality import calibration_factor, cross_calibrated
 from predictors.serialization import Record
 from predictors.targets import LogTargets
@@ -126,6 +127,28 @@ class Transfer:
         return cls(prior, line, None if child is None else kind.from_record(child), level)
 
 
+def check_prior(owner: Predictor, prior: object, n_features: int) -> None:
+    """Refuse what cannot be the prior of a predictor that is fitted on so many features.
+
+    Raises:
+        InvalidData: It is no predictor, not fitted, the predictor itself, or of other features.
+    """
+    from predictors.base import Predictor
+
+    name = owner.name
+    if not isinstance(prior, Predictor):
+        raise InvalidData(f"{name}: prior must be a fitted predictor, got a {type(prior).__name__}")
+    if prior.n_features is None:
+        raise InvalidData(f"{name}: the prior, a {prior.name!r}, is not fitted; call its fit(X, y) first")
+    if prior is owner:
+        raise InvalidData(f"{name}: a predictor cannot be its own prior; make a new one to fit")
+    if prior.n_features != n_features:
+        raise InvalidData(
+            f"{name}: the prior was fitted on {prior.n_features} features, X has {n_features}; are they of the same "
+            "search space?"
+        )
+
+
 def choose_transfer(
     X: Floats, y: Floats, folds: Ints, prior: Predictor, fresh: Callable[[str | None], Predictor]
 ) -> tuple[Transfer | None, Outputs | None]:
@@ -147,25 +170,49 @@ def choose_transfer(
         the others.
     """
     z = prior._predict_any(X)[0]
-    logs = [False, True] if y.min() > 0 and z.min() > 0 else [False]
-    lines = [_cross_line(z, y, folds, log) for log in logs]
-    log = logs[int(np.argmin([_error(mean, y) for mean, _ in lines]))]
+    log, line_alone = _chosen_line(z, y, folds)
     scratch = fresh(None)
     scratch._fit_any(X, y)
-    ways = [lines[logs.index(log)], _cross_residual(X, z, y, folds, log, fresh), scratch._cross_predict()]
+    ways = [line_alone, _cross_residual(X, z, y, folds, log, fresh), scratch._cross_predict()]
     best = int(np.argmin([_error(mean, y) for mean, _ in ways]))
     if best == 2:
         return None, None
-
+    if best == 0:
+        return _line_transfer(prior, z, y, log), _cross_chosen(ways, y, folds)
     line = Line.fit(z, y, log=log)
     rest = line.linked(y) - line(z)
-    if best == 0:
-        std = np.full(len(y), float(np.sqrt(np.mean(rest**2))))
-        level = float(std[0]) * calibration_factor(rest, std)
-        return Transfer(prior, line, None, level), _cross_chosen(ways, y, folds)
     residual = fresh("raw")
     residual._fit_any(_design(X, z, line), rest)
     return Transfer(prior, line, residual, 0.0), _cross_chosen(ways, y, folds)
+
+
+def fit_line(X: Floats, y: Floats, folds: Ints, prior: Predictor) -> tuple[Transfer, Outputs]:
+    """Return a line through the prior's predictions, plain or of logarithms, and its out-of-fold predictions.
+
+    Args:
+        X: Features, float64 ``[n, f]``.
+        y: Targets, float64 ``[n]``, not constant.
+        folds: Fold of each row, int64 ``[n]``.
+        prior: Fitted on rows of f features.
+    """
+    z = prior._predict_any(X)[0]
+    log, out_of_fold = _chosen_line(z, y, folds)
+    return _line_transfer(prior, z, y, log), out_of_fold
+
+
+def _chosen_line(z: Floats, y: Floats, folds: Ints) -> tuple[bool, Outputs]:
+    """Return whether the line of logarithms predicts held-out rows better, and the better one's predictions."""
+    logs = [False, True] if y.min() > 0 and z.min() > 0 else [False]
+    lines = [_cross_line(z, y, folds, log) for log in logs]
+    best = int(np.argmin([_error(mean, y) for mean, _ in lines]))
+    return logs[best], lines[best]
+
+
+def _line_transfer(prior: Predictor, z: Floats, y: Floats, log: bool) -> Transfer:
+    line = Line.fit(z, y, log=log)
+    rest = line.linked(y) - line(z)
+    std = np.full(len(y), float(np.sqrt(np.mean(rest**2))))
+    return Transfer(prior, line, None, float(std[0]) * calibration_factor(rest, std))
 
 
 def _design(X: Floats, z: Floats, line: Line) -> Floats:

@@ -4,6 +4,7 @@ from search_spaces import mobilenetv3 as mobilenetv3  # registers its spaces
 from search_spaces.derived import Derived
 from search_spaces.errors import InvalidArchitecture, SearchSpaceError, UnknownSpace
 from search_spaces.gene import Gene, Value
+from search_spaces.inverse import rows_of_features
 from search_spaces.mobilenetv3 import mobilenetv3_space
 from search_spaces.registry import get_space, list_spaces, register_space, space_summary
 from search_spaces.rows import Rows
@@ -22,5 +23,6 @@ __all__ = [
     "list_spaces",
     "mobilenetv3_space",
     "register_space",
+    "rows_of_features",
     "space_summary",
 ]

@@ -3,11 +3,13 @@
 from search_spaces.errors import InvalidArchitecture
 from supernets import mobilenetv3 as mobilenetv3  # registers its sizes
 from supernets.base import Architecture, Inputs, Supernet, call, inputs_to
+from supernets.blocks import Block, BlockSlot, blocks_of
 from supernets.errors import CheckpointError, SupernetError, UnknownFamily, UnsupportedModel
 from supernets.registry import (
     Adapter,
     build,
     convert,
+    families_with_blocks,
     list_supernets,
     register_adapter,
     register_family,
@@ -19,6 +21,8 @@ from supernets.serialization import from_payload, load, save, to_payload
 __all__ = [
     "Adapter",
     "Architecture",
+    "Block",
+    "BlockSlot",
     "CheckpointError",
     "Inputs",
     "InvalidArchitecture",
@@ -26,9 +30,11 @@ __all__ = [
     "SupernetError",
     "UnknownFamily",
     "UnsupportedModel",
+    "blocks_of",
     "build",
     "call",
     "convert",
+    "families_with_blocks",
     "from_payload",
     "inputs_to",
     "list_supernets",

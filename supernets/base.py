@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search_spaces import SearchSpace
+from supernets.blocks import BlockSlot
 from supernets.errors import SupernetError
 
 Architecture: TypeAlias = Mapping[str, Any]
@@ -123,6 +124,24 @@ class Supernet(nn.Module, ABC):
     def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs
+
+    def block_slots(self) -> list[BlockSlot]:
+        """Return the places of the network with the blocks that may stand there, in the order of computation.
+
+        For tables of block latencies (`nassearch measure`): the blocks of an architecture, run one after the other,
+        are its whole network. A family that overrides this lists, for each place, the genes that decide what stands
+        there; see `supernets.blocks`.
+
+        Raises:
+            SupernetError: The family does not tell its blocks (the default); the message lists those that do.
+        """
+        from supernets.registry import families_with_blocks
+
+        raise SupernetError(
+            f"supernet family {self.family!r} does not tell its blocks, so they cannot be measured one by one; "
+            f"families that do: {', '.join(families_with_blocks()) or 'none'}. Measure whole networks, or override "
+            "Supernet.block_slots in the family"
+        )
 
     def rebuild_source(self, arch: Architecture) -> str | None:
         """Return Python source of ``build_model()``, which makes `extract`'s module without weights and without us.

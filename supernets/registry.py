@@ -140,6 +140,11 @@ def build_family(family: str, config: dict[str, Any]) -> Supernet:
     return _FAMILIES[family].from_config(config)
 
 
+def families_with_blocks() -> list[str]:
+    """Return the families whose networks can be measured block by block, sorted."""
+    return sorted(name for name, cls in _FAMILIES.items() if cls.block_slots is not Supernet.block_slots)
+
+
 def convert(model: nn.Module, **choices: Any) -> Supernet:
     """Turn a pre-trained model into a supernet whose largest subnet equals it.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search_spaces import Gene, SearchSpace, get_space, register_space
-from supernets import Supernet, register_family, register_supernet
+from supernets import Block, BlockSlot, Supernet, register_family, register_supernet
 from supernets.base import Architecture, Inputs
 from supernets.elastic import ElasticLinear
 
@@ -77,6 +77,23 @@ class ElasticMLP(Supernet):
                 layers += [linear, nn.ReLU()]
         return nn.Sequential(*layers[:-1]).train(self.training)
 
+    def block_slots(self) -> list[BlockSlot]:
+        """Optional: what `nassearch measure` measures piece by piece. Each slot names the genes that decide it."""
+        slots = []
+        for i in range(max(DEPTHS)):
+            before = (f"w.{i - 1}",) if i else ()
+
+            def layer(values, i=i, before=before):
+                width = values[before[0]] if before else self.in_features
+                return linear_block(width, values[f"w.{i}"], "relu") if values["d"] > i else None
+
+            slots.append(BlockSlot(f"layer {i}", ("d", *before, f"w.{i}"), layer))
+        widths = [f"w.{i}" for i in range(max(DEPTHS))]
+        last = BlockSlot(
+            "classifier", ("d", *widths), lambda v: linear_block(v[f"w.{v['d'] - 1}"], self.num_classes, "logits")
+        )
+        return [*slots, last]
+
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         pass  # no normalisation statistics here
 
@@ -96,6 +113,14 @@ class ElasticMLP(Supernet):
         weights += before * self.num_classes
         parameters = weights + biases + self.num_classes
         return {"params_m": parameters / 1e6, "macs_m": weights / 1e6, "size_mb": 4 * parameters / 1e6}
+
+
+def linear_block(n_in: int, n_out: int, kind: str) -> Block:
+    def make(batch_size: int) -> tuple[nn.Module, Inputs]:
+        module = nn.Sequential(nn.Linear(n_in, n_out), nn.ReLU()) if kind == "relu" else nn.Linear(n_in, n_out)
+        return module.eval(), (torch.randn(batch_size, n_in),)
+
+    return Block(f"linear:{n_in}-{n_out}-{kind}", make)  # the key says everything that the cost depends on
 
 
 @register_supernet("elastic-mlp")

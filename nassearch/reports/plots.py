@@ -34,12 +34,26 @@ def plot_front(run: Run, path: str | Path, *, x: str | None = None, y: str | Non
     Raises:
         ConfigError: Another suffix, a folder that does not exist, or a metric that was not evaluated.
     """
+    target = check_image_path(path)
+    return save_figure(draw(run, make_view(run, x, y)), target)
+
+
+def check_image_path(path: str | Path) -> Path:
+    """Return the path of an image that can be drawn.
+
+    Raises:
+        ConfigError: Another suffix than those of `FORMATS`, or a folder that does not exist.
+    """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"cannot draw {path}: unknown image format {path.suffix!r}; end it in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise ConfigError(f"cannot draw {path}: the folder {path.parent} does not exist; make it first")
-    figure = draw(run, make_view(run, x, y))
+    return path
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure into a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)

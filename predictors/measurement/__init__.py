@@ -10,7 +10,7 @@ from predictors.measurement.setting import LatencySetting
 
 if TYPE_CHECKING:
     from predictors.measurement.counters import Counts, count
-    from predictors.measurement.latency import Latency, measure_latency
+    from predictors.measurement.latency import Latency, measure_latency, measure_undisturbed
     from predictors.measurement.memory import measure_peak_memory
 
 _LATE = {
@@ -19,6 +19,7 @@ _LATE = {
     "count": "predictors.measurement.counters",
     "measure_latency": "predictors.measurement.latency",
     "measure_peak_memory": "predictors.measurement.memory",
+    "measure_undisturbed": "predictors.measurement.latency",
 }
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "describe_device",
     "measure_latency",
     "measure_peak_memory",
+    "measure_undisturbed",
 ]
 
 

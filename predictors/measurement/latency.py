@@ -33,6 +33,7 @@ _WINDOW_S = 0.004
 _ROUNDS = 6
 _REFERENCE_RUNS = 5
 _DISTURBED = 0.3
+_MEASUREMENTS_AT_MOST = 3
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,23 @@ def measure_latency(
         warm=warm,
         elapsed_s=perf_counter() - began,
     )
+
+
+def measure_undisturbed(module: nn.Module, example_inputs: Inputs, setting: LatencySetting) -> tuple[Latency, int]:
+    """Measure as `measure_latency`, and again, twice at most, while other work disturbs it.
+
+    Returns:
+        The least disturbed measurement, and how many were made. Not the lowest one: that would favour what is measured
+        often.
+
+    Raises:
+        MeasurementError: As `measure_latency`.
+        BackendUnavailable: The backend cannot run here.
+    """
+    found = [measure_latency(module, example_inputs, setting)]
+    while found[-1].disturbed and len(found) < _MEASUREMENTS_AT_MOST:
+        found.append(measure_latency(module, example_inputs, setting))
+    return min(found, key=lambda one: one.disturbance), len(found)
 
 
 def _timed_ms(run: Runnable) -> float:

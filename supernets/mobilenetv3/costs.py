@@ -54,18 +54,9 @@ class CostTable:
         )
         self._slots = [self._slot_costs(i) for i in range(genes.n_stages * genes.slots)]
 
-    def _size_before(self, slot: int, resolution: int) -> int:
-        """Return the spatial size of a slot's input; depth does not change it, as only first blocks stride."""
-        stage, position = divmod(slot, self._genes.slots)
-        size = -(-resolution // 2)
-        for layout in self._genes.layout.stages[: stage + (position > 0)]:
-            size = -(-size // layout.stride)
-        return size
-
     def _fixed_cost(self, width: float, resolution: int, in_channels: int, num_classes: int) -> Cost:
         layout, size = self._genes.scaled(width), -(-resolution // 2)
-        # One past the last slot: the size after every stage.
-        end = self._size_before(self._genes.n_stages * self._genes.slots - 1 + self._genes.slots, resolution)
+        end = self._genes.size_after(resolution)
         cost = _conv(in_channels, layout.stem, 3, size**2) + _block(self._genes.first_block(width), size)
         cost += _conv(layout.stages[-1].channels, layout.last, 1, end**2)
         return cost + _linear(layout.last, layout.head) + _linear(layout.head, num_classes)
@@ -77,7 +68,7 @@ class CostTable:
             [
                 [
                     [
-                        [_block(genes.block(slot, k, e, w), self._size_before(slot, r)) for r in genes.resolutions]
+                        [_block(genes.block(slot, k, e, w), genes.size_before(slot, r)) for r in genes.resolutions]
                         for w in genes.widths
                     ]
                     for e in genes.expand_ratios[slot]

@@ -105,6 +105,21 @@ class Genes:
         hidden = expanded_channels(in_channels, expand_ratio)
         return BlockPlan(in_channels, hidden, of.channels, kernel_size, stride, of.activation, of.use_se)
 
+    def size_before(self, slot: int, resolution: int) -> int:
+        """Return the spatial size of a slot's input; depth does not change it, as only first blocks stride."""
+        stage, position = divmod(slot, self.slots)
+        return self._size(stage + (position > 0), resolution)
+
+    def size_after(self, resolution: int) -> int:
+        """Return the spatial size of the last stage's output."""
+        return self._size(self.n_stages, resolution)
+
+    def _size(self, stages: int, resolution: int) -> int:
+        size = -(-resolution // 2)
+        for layout in self.layout.stages[:stages]:
+            size = -(-size // layout.stride)
+        return size
+
     def blocks(self, arch: Mapping[str, Any], *, inactive: bool = False) -> list[BlockPlan]:
         """Return the elastic blocks of an architecture in order; with ``inactive``, all slots."""
         width = self.width(arch)

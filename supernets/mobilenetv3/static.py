@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pprint import pformat
 from typing import Any
@@ -39,13 +39,34 @@ def static_config(
 ) -> dict[str, Any]:
     """Return the JSON from which `build_static` builds the network of an architecture."""
     width = genes.width(arch)
-    blocks = [genes.first_block(width), *genes.blocks(arch)]
+    return network_config(
+        [genes.first_block(width), *genes.blocks(arch)],
+        resolution=genes.resolution(arch),
+        head=genes.scaled(width).head,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        dropout=dropout,
+        bn=bn,
+    )
+
+
+def network_config(
+    blocks: Sequence[BlockPlan],
+    *,
+    resolution: int,
+    head: int,
+    in_channels: int,
+    num_classes: int,
+    dropout: float,
+    bn: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the JSON from which `build_static` builds a network of these blocks."""
     return {
         "class": "torchvision.models.MobileNetV3",
         "in_channels": in_channels,
-        "resolution": genes.resolution(arch),
+        "resolution": resolution,
         "inverted_residual_setting": [_block_json(b) for b in blocks],
-        "last_channel": genes.scaled(width).head,
+        "last_channel": head,
         "num_classes": num_classes,
         "dropout": dropout,
         "batch_norm": dict(bn),

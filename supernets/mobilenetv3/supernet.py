@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from search_spaces import SearchSpace
 from supernets.base import Architecture, Inputs, Supernet, call
+from supernets.blocks import BlockSlot
 from supernets.elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -25,6 +26,7 @@ from supernets.elastic import (
 )
 from supernets.elastic.module import ElasticModule
 from supernets.errors import SupernetError
+from supernets.mobilenetv3 import blocks as static_blocks
 from supernets.mobilenetv3 import importance, static
 from supernets.mobilenetv3.costs import CostTable
 from supernets.mobilenetv3.layout import MobileNetV3Layout
@@ -193,6 +195,12 @@ class MobileNetV3Supernet(Supernet):
             num_classes=self.num_classes,
             dropout=self.dropout,
             bn=self._bn,
+        )
+
+    def block_slots(self) -> list[BlockSlot]:
+        """Return stem, first block, slots of inverted residuals and head."""
+        return static_blocks.block_slots(
+            self._genes, self.space, in_channels=self.in_channels, num_classes=self.num_classes, bn=self._bn
         )
 
     def rebuild_source(self, arch: Architecture) -> str:

@@ -22,8 +22,8 @@ from nassearch.errors import EvaluationError
 from nassearch.evaluation import SupernetEvaluator
 
 COMMANDS = [
-    *("run", "profile", "spaces", "strategies", "bench", "status", "front", "plot", "report", "export", "evaluate"),
-    *("submit", "doctor"),
+    *("run", "profile", "measure", "spaces", "strategies", "bench", "status", "front", "plot", "report", "predictors"),
+    *("export", "evaluate", "submit", "doctor"),
 ]
 HEAVY = ("torch", "torchvision", "transformers", "timm", "ray", "xgboost", "sklearn", "pymoo", "optuna", "scipy")
 

@@ -1,0 +1,161 @@
+"""`nassearch predictors`: how well the metrics of a run can be predicted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nassearch.cli.options import AsJson, RunFolder, print_json
+
+if TYPE_CHECKING:
+    from nassearch.predictor_quality import MetricFits
+
+_HELP = """Fit predictors to a run's evaluations and say how well they predict those they were not fitted on.
+
+Figures are cross-validated: Kendall's tau and Spearman's rank correlation, mean absolute percentage error, the share
+of values within 90 % split-conformal intervals, and tau after training on a part of the rows. Metrics that are computed
+exactly are left out. The picture shows the best predictor's values with intervals, and all learning curves.
+
+[bold]Examples[/]
+
+  nassearch predictors results/demo
+
+  nassearch predictors results/demo --predictor gp --predictor xgboost --metric latency_ms --save
+
+  nassearch predictors runs/pi --prior runs/laptop
+
+  nassearch predictors results/demo --table tiny.json --out predictors.svg
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("predictors", help=_HELP)(predictors)
+
+
+def predictors(
+    run: RunFolder,
+    predictor: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A predictor to fit. Default: auto and the single models.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A metric to predict. Default: all that are not computed.")
+    ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Run of the same space, on another device say: what it knows is transferred."),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Block latencies from `nassearch measure`: predict by them too."),
+    ] = None,
+    curves: Annotated[
+        bool, typer.Option("--curves/--no-curves", help="Learning curves; they take most of the time.")
+    ] = True,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write the best predictor of each metric to predictors/ of the run.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Image file; .png, .svg or .pdf. Default: predictors.png of the run.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check everything, fit, print, draw."""
+    from nassearch import predictor_quality as quality
+    from nassearch.console import make_console
+    from nassearch.reports.plots import check_image_path
+    from nassearch.runs import Run
+
+    found_run, other = Run(run), Run(prior) if prior else None
+    target = check_image_path(out or run / "predictors.png")
+    names = quality.check_predictors(predictor or [])
+    metrics = quality.chosen_metrics(found_run, metric or [])
+    for name in metrics:
+        quality.rows_of(found_run, name)
+        if other is not None and (there := quality.metric_of_prior(found_run, other, name)) is not None:
+            quality.rows_of(other, there)
+    blocks, told = None, []
+    if table is not None:
+        from predictors import LatencyTable
+
+        blocks = LatencyTable.load(table)
+        told = quality.metrics_of_table(found_run, metrics, blocks, table)
+        blocks.predict(blocks.space.smallest[None])  # an unfinished table says so now
+
+    console = make_console(stderr=True, quiet=as_json)
+    with console.status("fitting") as status:
+        found = [
+            quality.fit_metric(
+                found_run,
+                name,
+                names,
+                prior=other,
+                table=blocks if name in told else None,
+                curves=curves,
+                tell=status.update,
+            )
+            for name in metrics
+        ]
+    from nassearch.reports.predictor_plots import plot_predictors
+
+    plot_predictors(found_run, found, target)
+    saved = quality.save_best(found_run, found) if save else None
+    if as_json:
+        print_json(
+            {
+                "folder": str(run),
+                "space": found_run.space.name,
+                "metrics": {
+                    one.metric: {"best": one.best.name, "predictors": [fit.to_json() for fit in one.fits]}
+                    for one in found
+                },
+                "plot": str(target),
+                "saved": str(saved) if saved else None,
+            }
+        )
+        return
+    out_console = make_console()
+    for one in found:
+        out_console.print(predictor_table(one))
+    out_console.print(f"plot: {target}", markup=False)
+    if saved:
+        best = ", ".join(f"{one.metric}: {one.best.name}" for one in found)
+        out_console.print(f"saved: {saved} ({best})", markup=False)
+
+
+def predictor_table(one: MetricFits) -> Any:
+    """Return the predictors of a metric as a rich table, the best one marked."""
+    from rich.table import Table
+
+    sizes = [point.n for point in one.fits[0].curve[:-1]]
+    table = Table(
+        title=f"{one.metric}: {one.fits[0].quality.n} evaluations, each predicted by models that did not see it",
+        title_justify="left",
+        caption="* ranks best; covered: share within the 90 % conformal interval"
+        + ("; tau N: after training on N rows" if sizes else ""),
+        caption_justify="left",
+    )
+    table.add_column("predictor", no_wrap=True)
+    for name in ("tau", "Spearman", "MAPE %", "covered", *(f"tau {n}" for n in sizes), "fit s"):
+        table.add_column(name, justify="right")
+    for fit in one.fits:
+        quality = fit.quality
+        curve = [_number(point.kendall_tau, 3) for point in fit.curve[:-1]]
+        basis = f" ({fit.basis})" if fit.basis and fit.basis != "sum" and not fit.name.endswith(fit.basis) else ""
+        table.add_row(
+            f"{fit.name}{basis}{' *' if fit is one.best else ''}",
+            _number(quality.kendall_tau, 3),
+            _number(quality.spearman, 3),
+            _number(quality.mape, 2),
+            f"{100 * fit.held_out.coverage:.0f} %",
+            *curve,
+            f"{fit.fit_s:.1f}",
+        )
+    return table
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
