@@ -153,7 +153,7 @@ def front_table(run: Run) -> Table:
     for m in computed:
         table.add_column(f"{m}\n[dim]computed[/]")
     for column in table.columns:
-        column.justify = "right"
+        column.justify, column.overflow = "right", "fold"  # names of several devices must stay apart
     for r in run.front:
         cells = [format_number(r.values.get(m)) for m in searched] + [format_number(r.remeasured.get(m)) for m in again]
         cells += [format_number(r.report.get(m)) for m in report] + [format_number(r.values.get(m)) for m in computed]
