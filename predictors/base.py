@@ -191,17 +191,9 @@ class Predictor(ABC):
             return self._predict_any(features)
 
     def predict_mean(self, X: ArrayLike) -> Floats:
-        """Predict the mean only: what a search asks of thousands of rows at a time, faster where a model can be.
+        """Return the mean of `predict` to within rounding, float64 ``[n]``: for thousands of rows at a time.
 
-        Args:
-            X: As in `predict`; float32 is not copied.
-
-        Returns:
-            The mean of `predict` to within rounding, float64 ``[n]``.
-
-        Raises:
-            NotFitted: `fit` has not been called.
-            InvalidData: As for `predict`.
+        Float32 is not copied; raises as `predict`.
         """
         rows = np.asarray(X)
         fitted, _ = self._data("predict")
