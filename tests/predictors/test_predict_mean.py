@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictors import InvalidData, NotFitted, list_predictors, make_predictor
+from predictors import list_predictors, make_predictor
+from predictors.model_errors import InvalidData, NotFitted
 from predictors.models.additive_gp import AdditiveGP
 
 RNG = np.random.default_rng(0)
