@@ -52,6 +52,7 @@ class Predictor(ABC):
     """
 
     name: ClassVar[str] = "unregistered"
+    _mean_chunk: ClassVar[int] = _CHUNK
 
     def __init__(self, *, seed: int = 0, **options: Any) -> None:
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
@@ -191,10 +192,7 @@ class Predictor(ABC):
             return self._predict_any(features)
 
     def predict_mean(self, X: ArrayLike) -> Floats:
-        """Return the mean of `predict` to within rounding, float64 ``[n]``: for thousands of rows at a time.
-
-        Float32 is not copied; raises as `predict`.
-        """
+        """Return the mean of `predict` to within rounding, ``[n]``, fast for thousands of rows; raises as `predict`."""
         rows = np.asarray(X)
         fitted, _ = self._data("predict")
         known = rows.ndim == 2 and rows.shape[1] == fitted.shape[1] and np.issubdtype(rows.dtype, np.floating)
@@ -203,8 +201,9 @@ class Predictor(ABC):
             return self.predict(X)[0]
         mean = np.empty(len(rows))
         with one_numpy_thread():
-            for start in range(0, len(rows), _CHUNK):
-                mean[start : start + _CHUNK] = self._predict_mean(rows[start : start + _CHUNK])
+            for start in range(0, len(rows), self._mean_chunk):
+                part = slice(start, start + self._mean_chunk)
+                mean[part] = self._predict_mean(rows[part])
         return mean
 
     def _predict_mean(self, X: NDArray[np.floating[Any]]) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class XGBoost(Predictor):
         target: "raw", "log", or "auto": whichever predicts held-out rows better.
         n_jobs: Threads; more are faster on thousands of rows only.
     """
+
+    _mean_chunk: ClassVar[int] = 8192  # a booster reads its trees anew for each chunk
 
     def __init__(
         self,
@@ -129,6 +131,11 @@ class XGBoost(Predictor):
     def _predict(self, X: Floats) -> tuple[Floats, Floats]:
         members = self._members(self._scaler.features(X).astype(np.float32))
         return self._scaler.unscaled(*self._ensemble.combine(members))
+
+    def _predict_mean(self, X: NDArray[np.floating[Any]]) -> Floats:
+        members = self._members(self._scaler.features(X.astype(np.float64)).astype(np.float32))
+        mean: Floats = self._scaler.y_mean + self._scaler.y_scale * members.mean(axis=0)
+        return mean
 
     def _store(self, record: Record) -> None:
         self._scaler.store(record)

@@ -135,11 +135,11 @@ def test_gaussian_process_survives_degenerate_targets(y: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-def test_own_time_is_small() -> None:
+def test_own_time_of_400_evaluations_is_below_a_minute() -> None:
     s = make_strategy("linas", get_space("ofa-mobilenetv3-w1.0"), objectives=OBJECTIVES, budget=400)
     start = time.process_time()
     drive(s, 40, 10)
-    assert time.process_time() - start < 120
+    assert time.process_time() - start < 60
 
 
 def _chosen_warp(y: np.ndarray, G: np.ndarray, space: SearchSpace) -> str:
