@@ -41,8 +41,8 @@ class TransformerAdapter:
             model: The model; not changed.
             uniform: Whether all layers share one number of heads and one width.
             sequence_length: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
-            **choices: ``depth``, ``heads``, ``cross_heads``, ``ffn``: lists of ints, each with the model's own value. With
-                several stacks ``encoder_depth``, … rule one of them. Defaults: InstaTune's ratios of BERT, see
+            **choices: ``depth``, ``heads``, ``cross_heads``, ``ffn``: lists of ints, each with the model's own value.
+                With several stacks ``encoder_depth``, … rule one of them. Defaults: InstaTune's ratios of BERT, see
                 `supernets.transformer.choices`.
 
         Raises:

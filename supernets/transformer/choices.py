@@ -46,7 +46,9 @@ def resolve_choices(stacks: Sequence[WiredStack], given: Mapping[str, Any]) -> C
             step = stack.per_unit.get(dim, 1)
             smallest = max(1, stack.table.pinned) if dim == "depth" else step
             choices[stack.table.name][dim] = (
-                _default(dim, full, step, smallest) if values is None else _checked(option, values, full, step, smallest)
+                _default(dim, full, step, smallest)
+                if values is None
+                else _checked(option, values, full, step, smallest)
             )
     return choices
 
@@ -68,7 +70,9 @@ def _checked(option: str, values: Any, full: int, step: int, smallest: int) -> l
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= full or value % step:
             unit = f" in steps of {step} (heads that share a key-value head go together)" if step > 1 else ""
-            raise SupernetError(f"{option}: {value!r} is not possible; this model allows ints {smallest} to {full}{unit}")
+            raise SupernetError(
+                f"{option}: {value!r} is not possible; this model allows ints {smallest} to {full}{unit}"
+            )
     if len(set(values)) != len(values):
         raise SupernetError(f"{option} repeats a value: {list(values)}")
     if full not in values:

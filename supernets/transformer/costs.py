@@ -87,7 +87,9 @@ class CostModel:
 
     def _count_rest(self) -> None:
         """Give what lies outside the stacks to the fixed costs."""
-        inside = {id(t) for s in self._net.stacks for layer in s.layers for t in (*layer.parameters(), *layer.buffers())}
+        inside = {
+            id(t) for s in self._net.stacks for layer in s.layers for t in (*layer.parameters(), *layer.buffers())
+        }
         for tensor in (*self._net.model.parameters(), *self._net.model.buffers()):
             if id(tensor) not in inside:
                 weights = tensor.numel() if isinstance(tensor, nn.Parameter) else 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, overload
+from functools import cache
+from typing import Any, cast, overload
 
 from torch import nn
 
@@ -43,17 +43,14 @@ class ElasticDepth(nn.Module):
         self.__dict__["active_layers"] = tuple(layers[i] for i in indices)
 
 
-@lru_cache(maxsize=None)
-def _elastic_class(cls: type[nn.Module]) -> type:
-    members: dict[str, Any] = {"stock_class": cls, "__module__": __name__}
-    return type(f"Elastic{cls.__name__}", (ElasticDepth, cls), members)
+@cache
+def _elastic_class(cls: Any) -> Any:
+    return type(f"Elastic{cls.__name__}", (ElasticDepth, cls), {"stock_class": cls, "__module__": __name__})
 
 
 def make_elastic_depth(container: nn.Module) -> ElasticDepth:
     """Make a ``ModuleList`` or ``Sequential`` elastic in place, all of its layers active."""
-    assert isinstance(container, nn.ModuleList | nn.Sequential)  # noqa: S101 - the tables name such containers
-    n = len(container)
-    container.__class__ = _elastic_class(type(container))
-    assert isinstance(container, ElasticDepth)  # noqa: S101
-    container.set_active(list(range(n)))
-    return container
+    elastic: Any = container
+    elastic.__class__ = _elastic_class(elastic.__class__)
+    elastic.set_active(list(range(len(elastic.all_layers()))))
+    return cast("ElasticDepth", elastic)

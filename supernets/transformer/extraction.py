@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -36,11 +36,11 @@ def extract_active(model: nn.Module, stacks: Sequence[WiredStack], *, meta: bool
         layers = [deepcopy(stack.layers[i], memo) for i in indices]
         memo[id(stack.container)] = _plain(stack, layers)
     twin = deepcopy(model, memo)
-    for module in list(twin.modules()):
-        if isinstance(module, SlicedModule):
-            module.become_stock()
-    for config, key, value in config_sizes(twin, stacks):
-        setattr(config, key, value)
+    for inner in list(twin.modules()):
+        if isinstance(inner, SlicedModule):
+            inner.become_stock()
+    if hasattr(twin, "config"):
+        _write_sizes(twin, stacks)
     return twin
 
 
@@ -53,29 +53,44 @@ def _copied(original: Tensor, tensor: Tensor, meta: bool) -> Tensor:
 
 
 def _plain(stack: WiredStack, layers: list[nn.Module]) -> nn.Module:
-    plain: nn.Module = nn.Sequential(*layers) if isinstance(stack.container, nn.Sequential) else nn.ModuleList(layers)
+    plain: nn.Module = (
+        nn.Sequential(*layers) if issubclass(stack.container.stock_class, nn.Sequential) else nn.ModuleList(layers)
+    )
     return plain.train(stack.container.training)
 
 
-def config_sizes(model: Any, stacks: Sequence[WiredStack]) -> list[tuple[Any, str, Any]]:
-    """Return configuration, key and value of the active sizes that a transformers model's configuration can hold.
+def _write_sizes(model: Any, stacks: Sequence[WiredStack]) -> None:
+    """Write the active sizes into a transformers model's configuration, as far as it can hold them.
 
-    The number of layers always; a width or a number of heads where all that the key rules agree on it.
-
-    Args:
-        model: The model whose configurations to write to.
-        stacks: The stacks, with the active sizes.
+    The number of layers always; a width or a number of heads where all that the key rules agree on it, and heads only
+    where the configuration still is valid (some want the hidden size to be a multiple of their number).
     """
-    if not hasattr(model, "config"):
-        return []
     configs: dict[int, Any] = {}
     offers: dict[tuple[int, str], list[Any]] = {}
     for stack in stacks:
-        indices = stack.active_indices()
-        for config, key, value in _offers(model, stack, indices):
+        for config, key, value in _offers(model, stack, stack.active_indices()):
             configs[id(config)] = config
             offers.setdefault((id(config), key), []).append(value)
-    return [(configs[c], key, vs[0]) for (c, key), vs in offers.items() if all(v == vs[0] for v in vs)]
+    for number, config in configs.items():
+        agreed = {key: vs[0] for (c, key), vs in offers.items() if c == number and all(v == vs[0] for v in vs)}
+        heads = {key: agreed.pop(key) for s in stacks for key in s.table.head_keys if key in agreed}
+        _update(config, agreed)
+        if hasattr(config, "stage_names"):  # of backbones: one stage per layer
+            config.stage_names = ["stem", *(f"stage{i}" for i in range(1, config.num_hidden_layers + 1))]
+            kept = [name for name in config._out_features or [] if name in config.stage_names]
+            config.set_output_features_output_indices(out_features=kept or None, out_indices=None)
+        before = dict(config.__dict__)
+        _update(config, heads)
+        try:
+            type(config).from_dict(config.to_dict())
+        except Exception:  # validation raises what it likes
+            config.__dict__.clear()
+            config.__dict__.update(before)
+
+
+def _update(config: Any, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        setattr(config, key, value)
 
 
 def _offers(model: Any, stack: WiredStack, indices: list[int]) -> Iterator[tuple[Any, str, Any]]:

@@ -74,6 +74,11 @@ class Stack:
         return {name: dim for name, dim in named.items() if dim is not None}
 
     @property
+    def head_keys(self) -> list[str]:
+        """The keys of a configuration that size the heads, where it can hold fewer of them."""
+        return [k for k in (self.n_heads, self.n_groups, self.head_dim_key) if k] if self.head_dim_key else []
+
+    @property
     def prefix(self) -> str:
         """What the names of the stack's genes start with."""
         return f"{self.name}." if self.name else ""

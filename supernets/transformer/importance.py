@@ -41,7 +41,9 @@ def sort(
     with net.activated(net.space.decode(net.space.largest[None])[0]), _frozen_mode(net):
         measure = _own_loss if loss is None else loss
         scores = _magnitudes(stacks) if given is None else first_order_scores(net, stacks, given, measure)
-        new_orders = [layer_order(net, stack, given, measure) for stack in stacks] if layers and given is not None else None
+        new_orders = (
+            [layer_order(net, stack, given, measure) for stack in stacks] if layers and given is not None else None
+        )
         for extent, pieces in _pieces(stacks).items():
             _permute(pieces, scores[extent].argsort(descending=True, stable=True))
     for stack, order in zip(stacks, new_orders or [], strict=False):
@@ -62,7 +64,9 @@ def _frozen_mode(net: nn.Module) -> Iterator[None]:
 def _own_loss(output: Any, inputs: Inputs) -> Tensor:
     loss = getattr(output, "loss", None)
     if loss is None:
-        raise SupernetError("the model's output has no loss: give inputs with labels, or a loss function (output, inputs)")
+        raise SupernetError(
+            "the model's output has no loss: give inputs with labels, or a loss function (output, inputs)"
+        )
     result: Tensor = loss
     return result
 
@@ -95,7 +99,7 @@ def _readers(stacks: Sequence[WiredStack]) -> dict[int, list[tuple[nn.Parameter,
 def _per_unit(tensor: Tensor, piece: Slice) -> Tensor:
     """Sum a tensor over all but the units of a slice, float64 ``[units]``."""
     along = tensor.double().movedim(piece.dim, 0).flatten(1).sum(1)
-    return along.unflatten(0, (piece.extent.full, -1)).sum(1)
+    return torch.unflatten(along, 0, (piece.extent.full, -1)).sum(1)
 
 
 @torch.no_grad()
@@ -104,9 +108,7 @@ def _magnitudes(stacks: Sequence[WiredStack]) -> Scores:
     return {e: torch.stack([_per_unit(w.abs(), s) for w, s in ws]).sum(0) for e, ws in _readers(stacks).items()}
 
 
-def first_order_scores(
-    net: nn.Module, stacks: Sequence[WiredStack], batches: Sequence[Inputs], loss: Loss
-) -> Scores:
+def first_order_scores(net: nn.Module, stacks: Sequence[WiredStack], batches: Sequence[Inputs], loss: Loss) -> Scores:
     """Return the first-order score of each unit.
 
     The weights that read a unit, times their gradients, add up to the derivative of the loss by a gate on the unit:
@@ -119,7 +121,7 @@ def first_order_scores(
     needed = [w.requires_grad for w in weights]
     try:
         for w in weights:
-            w.requires_grad_(True)  # noqa: FBT003 - torch's signature
+            w.requires_grad_(True)
         with torch.enable_grad():
             for batch in batches:
                 gradients = iter(torch.autograd.grad(loss(call(net, batch), batch), weights))
@@ -154,5 +156,3 @@ def _permute(pieces: Sequence[tuple[Tensor, Slice]], order: Tensor) -> None:
     for tensor, piece in pieces:
         index = piece.order(order.to(tensor.device))
         tensor.copy_(tensor.index_select(piece.dim, index))
-
-

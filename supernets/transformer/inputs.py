@@ -53,7 +53,9 @@ class InputShapes:
         text = "text" in family.inputs
         limit = _limit(text_config) if text else None
         if sequence_length is not None and not text:
-            raise SupernetError(f"sequence_length={sequence_length!r}: a {type(model).__name__} takes no text; leave it out")
+            raise SupernetError(
+                f"sequence_length={sequence_length!r}: a {type(model).__name__} takes no text; leave it out"
+            )
         end = getattr(text_config, "eos_token_id", None)
         shapes = cls(
             text=text,
@@ -74,7 +76,11 @@ class InputShapes:
             SupernetError: It is not a positive integer within the model's limit.
         """
         longest = self.limit if self.limit is not None else sequence_length
-        if isinstance(sequence_length, bool) or not isinstance(sequence_length, int) or not 1 <= sequence_length <= longest:
+        if (
+            isinstance(sequence_length, bool)
+            or not isinstance(sequence_length, int)
+            or not 1 <= sequence_length <= longest
+        ):
             allowed = "a positive integer" if self.limit is None else f"1 to {self.limit}, the model's positions"
             raise SupernetError(f"sequence_length must be {allowed}, got {sequence_length!r}")
         return replace(self, sequence_length=sequence_length)

@@ -57,7 +57,9 @@ def blueprint(model: nn.Module, family: Family) -> Blueprint:
     its = {n: tuple(t.shape) for n, t in again.state_dict().items()}
     if mine != its:
         odd = sorted(n for n in mine.keys() | its.keys() if mine.get(n) != its.get(n))
-        reason = f"its configuration makes a model with other weights ({', '.join(odd[:4])}{' …' if len(odd) > 4 else ''})"
+        reason = (
+            f"its configuration makes a model with other weights ({', '.join(odd[:4])}{' …' if len(odd) > 4 else ''})"
+        )
         return Blueprint(family, None, f"{reason}; change the configuration, not the modules")
     return Blueprint(family, recipe)
 
@@ -158,6 +160,9 @@ def source(plan: Blueprint, stacks: Sequence[WiredStack], twin: nn.Module) -> st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -189,8 +194,8 @@ def _subnet_recipe(recipe: Mapping[str, Any], stacks: Sequence[WiredStack], twin
 
 def share_tied_tensors(net: nn.Module) -> None:
     """Let a supernet's state dict hold each shared tensor once: files and messages then do not have it twice."""
-    net.register_state_dict_post_hook(_drop_aliases)
-    net.register_load_state_dict_pre_hook(_restore_aliases)
+    net.register_state_dict_post_hook(_drop_aliases)  # type: ignore[no-untyped-call]
+    net.register_load_state_dict_pre_hook(_restore_aliases)  # type: ignore[no-untyped-call]
 
 
 def _aliases(net: nn.Module) -> dict[str, str]:
@@ -209,5 +214,3 @@ def _restore_aliases(net: nn.Module, state: dict[str, Tensor], prefix: str, *_: 
     for name, first in _aliases(net).items():
         if prefix + first in state:
             state.setdefault(prefix + name, state[prefix + first])
-
-

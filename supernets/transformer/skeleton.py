@@ -21,10 +21,11 @@ def build_skeleton(recipe: Mapping[str, Any]) -> nn.Module:
     else:
         import transformers
 
-        cls = getattr(transformers, recipe["class"])
+        cls: Any = getattr(transformers, recipe["class"])
         if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
             raise TypeError(f"{recipe['class']} is no model of transformers")
-        config = cls.config_class.from_dict(recipe["config"])
+        config_class: Any = cls.config_class
+        config = config_class.from_dict(recipe["config"])
         config._attn_implementation = recipe["attention"]
         model = cls(config, **recipe["options"])
         if recipe["generation"] is not None:

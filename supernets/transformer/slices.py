@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -59,7 +60,7 @@ class Slice:
         length = self.extent.active * self.unit
         if self.chunks == 1:
             return tensor.narrow(self.dim, 0, length)
-        return tensor.unflatten(self.dim, (self.chunks, -1)).narrow(self.dim + 1, 0, length)
+        return torch.unflatten(tensor, self.dim, (self.chunks, -1)).narrow(self.dim + 1, 0, length)
 
     def take(self, tensor: Tensor) -> Tensor:
         """Return the used part in the shape that the layer computes with: a view unless there are chunks."""
@@ -139,21 +140,25 @@ def _fused_forward(transposed: bool) -> Any:
         if piece.full:
             return cast("Tensor", self.stock_class.forward(self, x))
         weights = piece.parts(self._parameters["weight"])
-        biases = (None,) * len(weights) if "bias" not in self._slices else self._slices["bias"].parts(self._parameters["bias"])
+        biases = (
+            (None,) * len(weights)
+            if "bias" not in self._slices
+            else self._slices["bias"].parts(self._parameters["bias"])
+        )
         pairs = zip(weights, biases, strict=True)
         return torch.cat([functional.linear(x, w.T if transposed else w, b) for w, b in pairs], -1)
 
     return forward
 
 
-@lru_cache(maxsize=None)
-def _sliced_class(cls: type[nn.Module], slices: tuple[str, ...], scaled: tuple[str, ...], fused: bool) -> type:
+@cache
+def _sliced_class(cls: Any, slices: tuple[str, ...], scaled: tuple[str, ...], fused: bool) -> Any:
     members: dict[str, Any] = {"stock_class": cls, "__module__": __name__}
     members.update({name: _read_slice(name) for name in slices})
     members.update({name: _read_count(name) for name in scaled})
     if fused and "weight" in slices:
         members["forward"] = _fused_forward(cls.__name__ == "Conv1D")
-    return type(SlicedModule)(f"Sliced{cls.__name__}", (SlicedModule, cls), members)
+    return ABCMeta(f"Sliced{cls.__name__}", (SlicedModule, cls), members)
 
 
 def make_sliced(module: nn.Module, slices: Mapping[str, Slice], scaled: Mapping[str, tuple[Extent, int]]) -> None:
@@ -164,11 +169,11 @@ def make_sliced(module: nn.Module, slices: Mapping[str, Slice], scaled: Mapping[
         slices: Name of a parameter or buffer -> its slice.
         scaled: Name of an integer attribute -> extent and how much one unit counts.
     """
+    made: Any = module
+    cls: Any = type(module)
     if isinstance(module, SlicedModule):
         cls = module.stock_class
         slices, scaled = {**module._slices, **slices}, {**module._scaled, **scaled}
-    else:
-        cls = type(module)
     fused = any(s.chunks > 1 for s in slices.values())
-    module.__class__ = _sliced_class(cls, tuple(sorted(slices)), tuple(sorted(scaled)), fused)
-    module.__dict__.update(_slices=dict(slices), _scaled=dict(scaled))
+    made.__class__ = _sliced_class(cls, tuple(sorted(slices)), tuple(sorted(scaled)), fused)
+    made.__dict__.update(_slices=dict(slices), _scaled=dict(scaled))

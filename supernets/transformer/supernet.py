@@ -163,8 +163,8 @@ class TransformerSupernet(Supernet):
     def extract(self, arch: Architecture) -> nn.Module:
         """Return the subnet as a stock model with narrower projections and copied weights.
 
-        In the mode (train or eval) of the supernet. Its configuration has the new number of layers, and the new number of
-        heads and width where all layers agree and the configuration can hold them. Tied embeddings stay tied.
+        In the mode (train or eval) of the supernet. Its configuration has the new number of layers, and the new
+        number of heads and width where all layers agree and it can hold them. Tied embeddings stay tied.
         """
         if self._canonical(arch) != self._active:
             with self.activated(arch):
@@ -223,9 +223,10 @@ class TransformerSupernet(Supernet):
     ) -> None:
         """Reorder heads and neurons so that prefixes keep what matters most; the largest subnet keeps its function.
 
-        With batches by a first-order score: the change of the loss when a unit is removed, ``|sum of weight x gradient|``
-        over the weights that read it, summed over the batches (Molchanov et al., CVPR 2019, arXiv:1906.10771; for heads
-        Michel et al., NeurIPS 2019, arXiv:1905.10650). Without batches by the L1 norm of those weights.
+        With batches by a first-order score of what the loss changes by when a unit is removed: the size of the sum of
+        weight x gradient over the weights that read it, summed over the batches (Molchanov et al., CVPR 2019,
+        arXiv:1906.10771; of heads Michel et al., NeurIPS 2019, arXiv:1905.10650). Without batches by the L1 norm of
+        those weights.
 
         Args:
             batches: Calibration inputs, read once per score, so a list.

@@ -61,7 +61,9 @@ class WiredStack:
         """Return the number of units and what one counts in genes."""
         if name == "ffn":
             return _in_features(_at(self.layers[0], dim.columns[0])), 1
-        heads = int(_value(self.layers[0], self.table.n_heads) if config is None else getattr(config, self.table.n_heads))
+        heads = int(
+            _value(self.layers[0], self.table.n_heads) if config is None else getattr(config, self.table.n_heads)
+        )
         groups = getattr(config, self.table.n_groups, None) if self.table.n_groups else None
         return (heads, 1) if groups is None else (int(groups), heads // int(groups))
 
@@ -124,7 +126,7 @@ def wire(model: nn.Module, family: Family) -> list[WiredStack]:
     stacks = []
     for table in family.stacks:
         try:
-            container = base.get_submodule(table.layers)  # type: ignore[union-attr,operator]
+            container = base.get_submodule(table.layers)  # type: ignore[union-attr]
         except AttributeError:
             continue  # e.g. an encoder without its decoder
         config = _config(model, table) if family.library == "transformers" else None
@@ -214,8 +216,8 @@ def _slice_layer(layer: nn.Module, dim: Dim, extent: Extent) -> None:
 def _divides(extent: Extent, size: int, parts: int, path: str, layer: nn.Module) -> None:
     if size % (extent.full * parts):
         raise UnsupportedModel(
-            f"{path!r} of a {type(layer).__name__} has {size} features, which do not divide into {parts} x {extent.full} "
-            "units; the layout is another version's"
+            f"{path!r} of a {type(layer).__name__} has {size} features, which do not divide into {parts} x "
+            f"{extent.full} units; the layout is another version's"
         )
 
 
@@ -224,7 +226,7 @@ def _out_features(module: nn.Module) -> int:
 
 
 def _in_features(module: nn.Module) -> int:
-    return int(module.weight.shape[0 if type(module).__name__ == "Conv1D" else 1])  # type: ignore[index,union-attr]
+    return int(module.weight.shape[0 if type(module).__name__ == "Conv1D" else 1])  # type: ignore[index]
 
 
 def _at(layer: nn.Module, path: str) -> nn.Module:

@@ -15,7 +15,9 @@ LLAMA = Family(
                 rows=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
                 columns=("self_attn.o_proj",),
             ),
-            ffn=Dim(rows=("mlp.gate_proj", "mlp.up_proj"), columns=("mlp.down_proj",), attributes=("mlp.intermediate_size",)),
+            ffn=Dim(
+                rows=("mlp.gate_proj", "mlp.up_proj"), columns=("mlp.down_proj",), attributes=("mlp.intermediate_size",)
+            ),
             n_groups="num_key_value_heads",
             head_dim_key="head_dim",
         ),

@@ -17,7 +17,9 @@ class _Transformer(SupernetConformance):
     model: ClassVar[str]
 
     def make(self) -> Supernet:
-        options: dict[str, Any] = {} if self.model.startswith(("vit", "deit", "beit", "timm", "clip_vision")) else {"sequence_length": 7}
+        options: dict[str, Any] = (
+            {} if self.model.startswith(("vit", "deit", "beit", "timm", "clip_vision")) else {"sequence_length": 7}
+        )
         return convert(make_model(self.model), **options)
 
     def original(self, net: Supernet) -> nn.Module:

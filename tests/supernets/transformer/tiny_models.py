@@ -120,7 +120,17 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "clip_text": _made("CLIPTextModel", "CLIPTextConfig", **ENCODER),
 }
 # One of each family for the whole suite; the others differ from them in little.
-VARIANTS = ["bert_base", "bert_mlm", "roberta", "electra", "vit_base", "deit", "timm_deit", "llama_classifier", "mistral"]
+VARIANTS = [
+    "bert_base",
+    "bert_mlm",
+    "roberta",
+    "electra",
+    "vit_base",
+    "deit",
+    "timm_deit",
+    "llama_classifier",
+    "mistral",
+]
 VARIANTS += ["qwen2", "gemma", "t5_gated", "t5_encoder", "marian", "clip_vision", "clip_text"]
 TEXT_MODELS = [name for name in MODELS if not name.startswith(("vit", "deit", "beit", "timm", "clip_vision"))]
 GENERATORS = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "t5", "t5_gated", "bart", "marian"]
