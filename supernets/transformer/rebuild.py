@@ -130,6 +130,20 @@ def build(description: Mapping[str, Any]) -> tuple[nn.Module, Family]:
     return model, family
 
 
+def buffer_dtypes(model: nn.Module) -> dict[str, str]:
+    """Return the dtypes of floating buffers that no state dict has, such as rotary frequencies."""
+    stored = model.state_dict()
+    missing = {n: b for n, b in model.named_buffers() if n not in stored and b.is_floating_point()}
+    return {name: str(b.dtype).removeprefix("torch.") for name, b in missing.items()}
+
+
+def set_buffer_dtypes(model: nn.Module, dtypes: Mapping[str, str]) -> None:
+    """Give buffers the dtypes that `buffer_dtypes` returned."""
+    for name, buffer in model.named_buffers():
+        if name in dtypes:
+            buffer.data = buffer.data.to(getattr(torch, dtypes[name]))
+
+
 # -- source of subnets -------------------------------------------------------------------------------
 
 

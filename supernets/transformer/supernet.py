@@ -108,6 +108,7 @@ class TransformerSupernet(Supernet):
             "uniform": self.uniform,
             "sequence_length": self.shapes.sequence_length,
             "layer_order": self.layer_order,
+            "buffers": rebuild.buffer_dtypes(self.model),
         }
 
     @classmethod
@@ -117,10 +118,11 @@ class TransformerSupernet(Supernet):
         Raises:
             SupernetError: The configuration is not one of the family.
         """
-        keys = {"model", "choices", "uniform", "sequence_length", "layer_order"}
+        keys = {"model", "choices", "uniform", "sequence_length", "layer_order", "buffers"}
         if not isinstance(config, Mapping) or set(config) != keys:
             raise SupernetError(f"not a configuration of supernet family {cls.family!r}: it needs {sorted(keys)}")
         model, family = rebuild.build(config["model"])
+        rebuild.set_buffer_dtypes(model, config["buffers"])
         given = {
             f"{stack}_{dim}" if stack else dim: values
             for stack, dims in config["choices"].items()

@@ -14,7 +14,7 @@ from tiny_models import ENCODER, GENERATORS, MODELS, TEXT_MODELS, VARIANTS, make
 from torch import Tensor, nn
 
 from predictors.measurement.counters import count
-from supernets import Inputs, call, convert, load, save
+from supernets import Inputs, call, convert, from_payload, load, save, to_payload
 from supernets.conformance import logits, randomise
 from supernets.transformer import TransformerSupernet
 
@@ -335,6 +335,19 @@ def test_the_model_is_not_changed_and_copies_are_apart() -> None:
         for p in net.parameters():
             p.zero_()
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+
+
+def test_dtypes_survive_the_way_to_a_worker() -> None:
+    config = hf.LlamaConfig(**{**ENCODER, "num_key_value_heads": 2})
+    converted = hf.LlamaForCausalLM(config).eval().to(torch.bfloat16)  # the rotary frequencies, too
+    built: Any = hf.LlamaForCausalLM._from_config(config, dtype=torch.bfloat16).eval()  # but not these
+    for model in (converted, built):
+        net = convert(model)
+        copied: Any = from_payload(*to_payload(net))
+        assert copied.model.model.rotary_emb.inv_freq.dtype == model.model.rotary_emb.inv_freq.dtype
+        inputs = net.example_inputs()
+        assert out(net, inputs).dtype == torch.bfloat16
+        assert torch.equal(out(copied, inputs), out(net, inputs))
 
 
 def test_layers_that_do_not_run_get_no_gradient() -> None:
