@@ -15,7 +15,7 @@ class Dim:
     its shape.
 
     Args:
-        rows: Layers (linear, ``Conv1D``) whose outputs grow with it; ``"attn.qkv:3"`` holds three parts side by
+        rows: Layers (linear, ``Conv1D``, norms) whose outputs grow with it; ``"attn.qkv:3"`` holds three parts side by
             side, ``"mlp.fc1:*"`` as many as it has outputs per unit.
         columns: Layers whose inputs grow with it; their gradients give the importance of a unit.
         tensors: Parameters and buffers, ``"path@dim"``, e.g. ``"attn.relative_position_bias_table@1"``.

@@ -64,9 +64,15 @@ def differences(skeleton: nn.Module, twin: nn.Module) -> tuple[Shapes, Attribute
     shapes = {n: list(t.shape) for n, t in wanted.items() if t.shape != tensors[n].shape}
     attributes: Attributes = {}
     for path, module in its.items():
-        plain = (bool, int, float, str)
-        values = {n: v for n, v in module.__dict__.items() if isinstance(v, plain) and not n.startswith("_")}
+        values = {n: v for n, v in module.__dict__.items() if _is_literal(v) and not n.startswith("_")}
         other = {n: v for n, v in values.items() if n != "training" and mine[path].__dict__.get(n) != v}
         if other:
             attributes[path] = other
     return shapes, attributes
+
+
+def _is_literal(value: object) -> bool:
+    """Return whether a value can be written down in source."""
+    if isinstance(value, tuple):
+        return all(_is_literal(v) for v in value)
+    return isinstance(value, bool | int | float | str)

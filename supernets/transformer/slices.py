@@ -111,7 +111,7 @@ class SlicedModule(ElasticModule):
 
         For a copy whose tensors have been cut already.
         """
-        values = {name: extent.active * unit for name, (extent, unit) in self._scaled.items()}
+        values = {name: _count(name, *scaled) for name, scaled in self._scaled.items()}
         del self._slices, self._scaled
         self.__class__ = self.stock_class  # type: ignore[assignment]
         self.__dict__.update(values)
@@ -124,10 +124,15 @@ def _read_slice(name: str) -> property:
     return property(read)
 
 
+def _count(name: str, extent: Extent, unit: int) -> Any:
+    """Return the active value of an attribute; of a norm's shape a tuple."""
+    value = extent.active * unit
+    return (value,) if name == "normalized_shape" else value
+
+
 def _read_count(name: str) -> property:
-    def read(self: SlicedModule) -> int:
-        extent, unit = self._scaled[name]
-        return extent.active * unit
+    def read(self: SlicedModule) -> Any:
+        return _count(name, *self._scaled[name])
 
     return property(read)
 

@@ -181,13 +181,15 @@ def _slice_layer(layer: nn.Module, dim: Dim, extent: Extent) -> None:
             continue
         module = _at(layer, where)
         transposed = type(module).__name__ == "Conv1D"
+        if isinstance(module, nn.Identity):
+            continue
         size = _out_features(module)
         parts = size // extent.full if chunks == "*" else int(chunks or 1)
         _divides(extent, size, parts, where, layer)
         slices = {"weight": Slice(extent, 1 if transposed else 0, size, parts)}
         if getattr(module, "bias", None) is not None:
             slices["bias"] = Slice(extent, 0, size, parts)
-        make_sliced(module, slices, {"nf" if transposed else "out_features": (extent, size // extent.full)})
+        make_sliced(module, slices, {_size_name(module): (extent, size // extent.full)})
     for path in dim.columns:
         module = _at(layer, path)
         transposed = type(module).__name__ == "Conv1D"
@@ -221,8 +223,16 @@ def _divides(extent: Extent, size: int, parts: int, path: str, layer: nn.Module)
         )
 
 
+def _size_name(module: nn.Module) -> str:
+    """Return the attribute that counts the outputs of a layer."""
+    if hasattr(module, "normalized_shape"):
+        return "normalized_shape"
+    return "nf" if type(module).__name__ == "Conv1D" else "out_features"
+
+
 def _out_features(module: nn.Module) -> int:
-    return int(getattr(module, "nf" if type(module).__name__ == "Conv1D" else "out_features"))
+    size = getattr(module, _size_name(module))
+    return int(size[0] if isinstance(size, tuple) else size)
 
 
 def _in_features(module: nn.Module) -> int:

@@ -16,12 +16,12 @@ VISION_TRANSFORMER = Family(
                 columns=("attn.proj",),
                 attributes=("attn.num_heads", "attn.attn_dim"),
             ),
-            ffn=Dim(rows=("mlp.fc1",), columns=("mlp.fc2",)),
+            ffn=Dim(rows=("mlp.fc1", "mlp.norm"), columns=("mlp.fc2",)),
             n_heads="attn.num_heads",
         ),
     ),
     inputs=("image",),
-    needs={"attn": "Attention", "mlp": "Mlp", "attn.norm": "Identity", "mlp.norm": "Identity"},
+    needs={"attn": "Attention", "mlp": "Mlp", "attn.norm": "Identity"},
 )
 
 # The attention of these reshapes its result to the width of the model, so it cannot run with fewer heads.
@@ -33,11 +33,11 @@ BEIT = Family(
         Stack(
             layers="blocks",
             heads=None,
-            ffn=Dim(rows=("mlp.fc1",), columns=("mlp.fc2",)),
+            # The MLP may be SwiGLU, with separate weights (fc1_g, fc1_x).
+            ffn=Dim(rows=("?mlp.fc1_g", "?mlp.fc1_x", "?mlp.fc1:*", "mlp.norm"), columns=("mlp.fc2",)),
         ),
     ),
     inputs=("image",),
-    needs={"mlp": "Mlp", "mlp.norm": "Identity"},
 )
 
 EVA = Family(
@@ -49,11 +49,10 @@ EVA = Family(
             layers="blocks",
             heads=None,
             # SwiGLU comes with separate (fc1_g, fc1_x) or packed weights (GluMlp: fc1 holds two parts).
-            ffn=Dim(rows=("?mlp.fc1_g", "?mlp.fc1_x", "?mlp.fc1:*"), columns=("mlp.fc2",)),
+            ffn=Dim(rows=("?mlp.fc1_g", "?mlp.fc1_x", "?mlp.fc1:*", "mlp.norm"), columns=("mlp.fc2",)),
         ),
     ),
     inputs=("image",),
-    needs={"mlp.norm": "Identity"},
 )
 
 FAMILIES = (VISION_TRANSFORMER, BEIT, EVA)

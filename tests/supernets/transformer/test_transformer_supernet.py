@@ -239,7 +239,8 @@ def test_first_order_score_is_the_derivative_by_a_gate() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bert", "distilbert", "gpt2", "llama", "t5", "bart", "clip", "timm_vit", "timm_eva", "beit"]
+    "name",
+    ["bert", "distilbert", "gpt2", "llama", "t5", "bart", "clip", "timm_vit", "timm_eva", "timm_eva_norm", "beit"],
 )
 def test_sorting_by_data_keeps_the_function(name: str) -> None:
     net = made(name)
@@ -368,6 +369,7 @@ def test_sequence_length() -> None:
     assert made("bert").shapes.sequence_length == ENCODER["max_position_embeddings"]
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable")
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     net = made("bert")
     net.activate(archs(net)[1])

@@ -102,6 +102,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "timm_deit": _timm("deit_tiny_distilled_patch16_224", init_values=0.1),
     "timm_beit": _timm("beit_base_patch16_224"),
     "timm_eva": _timm("eva02_tiny_patch14_224"),
+    "timm_eva_norm": _timm("eva02_base_patch14_224"),
+    "timm_eva_plain": _timm("eva_giant_patch14_224"),
+    "timm_vit_norm": _timm("vit_tiny_patch16_224", scale_mlp_norm=True, init_values=0.1),
     "llama": _made("LlamaForCausalLM", "LlamaConfig", **GROUPED),
     "llama_classifier": _made("LlamaForSequenceClassification", "LlamaConfig", **GROUPED),
     "mistral": _made("MistralForCausalLM", "MistralConfig", sliding_window=6, **GROUPED),
@@ -131,6 +134,7 @@ VARIANTS = [
     "llama_classifier",
     "mistral",
 ]
+VARIANTS += ["timm_eva_norm", "timm_eva_plain", "timm_vit_norm"]
 VARIANTS += ["qwen2", "gemma", "t5_gated", "t5_encoder", "marian", "clip_vision", "clip_text"]
 TEXT_MODELS = [name for name in MODELS if not name.startswith(("vit", "deit", "beit", "timm", "clip_vision"))]
 GENERATORS = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "t5", "t5_gated", "bart", "marian"]
