@@ -77,6 +77,28 @@ def test_attention_implementations(name: str, attention: str) -> None:
     close(out(net.extract(arch), inputs), out(net, inputs))
 
 
+@pytest.mark.parametrize("name", sorted(n for n in MODELS if not n.endswith("_norm")))
+def test_a_subnet_is_the_model_without_the_other_units(name: str) -> None:
+    """Cutting heads and neurons equals silencing them: whole heads go, each with its own query, key and value."""
+    net = made(name)
+    inputs = net.example_inputs(batch_size=2)
+    largest = net.active
+    arch = {gene.name: gene.smallest if gene.role != "depth" else gene.largest for gene in net.space.genes}
+    net.activate(arch)
+    cut = out(net, inputs)
+    with torch.no_grad():
+        for stack in net.stacks:
+            for dim, extents in stack.extents.items():
+                for layer, extent in zip(stack.layers, extents, strict=True):
+                    reader: Any = layer.get_submodule(stack.table.dims[dim].columns[0])
+                    weight, piece = reader.sliced()["weight"]
+                    weight.narrow(
+                        piece.dim, extent.active * piece.unit, weight.shape[piece.dim] - extent.active * piece.unit
+                    ).zero_()
+    net.activate(largest)
+    close(out(net, inputs), cut)
+
+
 # -- masks -------------------------------------------------------------------------------------------
 
 
