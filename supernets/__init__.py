@@ -2,6 +2,7 @@
 
 from search_spaces.errors import InvalidArchitecture
 from supernets import mobilenetv3 as mobilenetv3  # registers its sizes
+from supernets import transformer as transformer  # registers its adapters
 from supernets.base import Architecture, Inputs, Supernet, call, inputs_to
 from supernets.blocks import Block, BlockSlot, blocks_of
 from supernets.errors import CheckpointError, SupernetError, UnknownFamily, UnsupportedModel

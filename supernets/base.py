@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,6 +18,8 @@ from supernets.errors import SupernetError
 
 Architecture: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = tuple[Tensor, ...] | Mapping[str, Tensor]
+Loss: TypeAlias = Callable[[Any, Inputs], Tensor]
+"""Output of a network and its inputs (labels included) -> scalar."""
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
@@ -150,8 +152,13 @@ class Supernet(nn.Module, ABC):
         """
         return None
 
-    def sort_by_importance(self) -> None:
-        """Reorder channels so that prefixes keep what matters most; the largest subnet keeps its function."""
+    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+        """Reorder channels so that prefixes keep what matters most; the largest subnet keeps its function.
+
+        Args:
+            batches: Calibration inputs, for families that score by data. Default: by the size of the weights.
+            loss: Output and inputs -> scalar, for scores by gradient.
+        """
 
     def _statistics(self) -> Any:
         """Return what `recalibrate` gave the active architecture, for `_set_statistics`."""

@@ -22,8 +22,9 @@ S = TypeVar("S", bound=type[Supernet])
 class Adapter(Protocol):
     """Turns one kind of pre-trained model into a supernet."""
 
-    description: str
-    """What it supports, for the error message, e.g. ``"transformers.BertForSequenceClassification"``."""
+    @property
+    def description(self) -> str:
+        """What it supports, for the error message, e.g. ``"transformers.BertForSequenceClassification"``."""
 
     def supports(self, model: nn.Module) -> bool:
         """Return whether `convert` handles this model."""
@@ -162,5 +163,5 @@ def convert(model: nn.Module, **choices: Any) -> Supernet:
     supported = ", ".join(a.description for a in _ADAPTERS) or "no model yet"
     raise UnsupportedModel(
         f"cannot convert a {kind}; supported: {supported}. A named supernet can be built instead: "
-        f"build(name) with one of {', '.join(list_supernets())}; or register_adapter adds support"
+        f"build(name) with one of {', '.join(list_supernets())}; or add support as docs/user-guide/adapters.md shows"
     )

@@ -155,12 +155,20 @@ def _rebuild(description: Mapping[str, Any], state: Mapping[str, Tensor], source
             raise CheckpointError(f"{source}: the supernet cannot be rebuilt: {error}") from error
     if net.space.identity != description["space_identity"]:
         raise CheckpointError(f"{source}: the search space is not the one it was saved with")
-    net.to(getattr(torch, str(description.get("dtype", "float32"))))
+    _match_dtypes(net, state)
     try:
         net.load_state_dict(dict(state))
     except RuntimeError as error:
         raise CheckpointError(f"{source}: the weights are not those of the supernet: {error}") from error
     return net.eval()
+
+
+def _match_dtypes(net: Supernet, state: Mapping[str, Tensor]) -> None:
+    """Give what is in the state its dtype there; buffers that are not (rotary frequencies, …) keep their own."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        stored = state.get(name)
+        if stored is not None and stored.dtype != tensor.dtype:
+            tensor.data = tensor.data.to(stored.dtype)
 
 
 # -- payloads ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces import SearchSpace
-from supernets.base import Architecture, Inputs, Supernet, call
+from supernets.base import Architecture, Inputs, Loss, Supernet, call
 from supernets.blocks import BlockSlot
 from supernets.elastic import (
     ElasticBatchNorm2d,
@@ -323,8 +323,8 @@ class MobileNetV3Supernet(Supernet):
             "size_mb": ((parameters + buffers) * itemsize + counters * 8) / 1e6,
         }
 
-    def sort_by_importance(self) -> None:
-        """Reorder channels by L1 norm, in place; the largest subnet keeps its function.
+    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+        """Reorder channels by L1 norm, in place; the largest subnet keeps its function. Data are not looked at.
 
         The hidden channels of each block as in OFA, and, where width is elastic, the channels between blocks,
         along each residual stream together, and those of the head.

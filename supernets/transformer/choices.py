@@ -1,0 +1,119 @@
+"""What the user makes elastic, checked, and the search space that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search_spaces import Gene, SearchSpace
+from search_spaces.errors import did_you_mean
+from supernets.errors import SupernetError
+from supernets.transformer.wiring import WiredStack
+
+Choices = dict[str, dict[str, list[int]]]
+"""Stack name -> ``depth`` or dimension -> values, ascending."""
+
+# Of BERT's space in InstaTune (arXiv:2308.15609): 12 layers: 6-12; 12 heads: 6, 8, 10, 12; 3072: 1024, 2048, 3072.
+_RATIOS = {"heads": (1 / 2, 2 / 3, 5 / 6, 1), "cross_heads": (1 / 2, 2 / 3, 5 / 6, 1), "ffn": (1 / 3, 2 / 3, 1)}
+_SMALLEST_DEPTH = 1 / 2
+
+
+def resolve_choices(stacks: Sequence[WiredStack], given: Mapping[str, Any]) -> Choices:
+    """Return the values of all genes: the user's, else the paper's ratios.
+
+    Args:
+        stacks: The stacks of the model.
+        given: ``depth``, ``heads``, ``cross_heads``, ``ffn`` for all stacks, ``NAME_depth``, … for the stack NAME; each
+            a list of ints.
+
+    Raises:
+        SupernetError: An option that the model does not have, or a list that does not suit it.
+    """
+    names = {s.table.name for s in stacks}
+    allowed = {o for s in stacks for d in s.shape for o in (d, f"{s.table.name}_{d}" if s.table.name else d)}
+    for option in given:
+        if option not in allowed:
+            raise SupernetError(
+                f"cannot make {option!r} elastic in this model{did_you_mean(option, allowed)}; "
+                f"allowed: {', '.join(sorted(allowed))}"
+            )
+    choices: Choices = {name: {} for name in names}
+    for stack in stacks:
+        for dim, full in stack.shape.items():
+            own = f"{stack.table.name}_{dim}"
+            option = own if own in given else dim
+            values = given.get(option)
+            step = stack.per_unit.get(dim, 1)
+            smallest = max(1, stack.table.pinned) if dim == "depth" else step
+            choices[stack.table.name][dim] = (
+                _default(dim, full, step, smallest)
+                if values is None
+                else _checked(option, values, full, step, smallest)
+            )
+    return choices
+
+
+def _default(dim: str, full: int, step: int, smallest: int) -> list[int]:
+    if dim == "depth":
+        return list(range(max(smallest, round(full * _SMALLEST_DEPTH)), full + 1))
+    if dim == "ffn":
+        step = 64 if full >= 768 else 8 if full >= 64 else 1  # sizes that hardware likes
+    sizes = {max(step, round(full * ratio / step) * step) for ratio in _RATIOS[dim]}
+    return sorted({min(size, full) for size in sizes} | {full})
+
+
+def _checked(option: str, values: Any, full: int, step: int, smallest: int) -> list[int]:
+    if isinstance(values, int) and not isinstance(values, bool):
+        values = [values]
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise SupernetError(f"{option} must be a list of ints such as [{full // 2}, {full}], got {values!r}")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= full or value % step:
+            unit = f" in steps of {step} (heads that share a key-value head go together)" if step > 1 else ""
+            raise SupernetError(
+                f"{option}: {value!r} is not possible; this model allows ints {smallest} to {full}{unit}"
+            )
+    if len(set(values)) != len(values):
+        raise SupernetError(f"{option} repeats a value: {list(values)}")
+    if full not in values:
+        raise SupernetError(
+            f"{option} {list(values)} lacks {full}, the model's own: the largest subnet is the model; add it"
+        )
+    return sorted(values)
+
+
+def gene_names(stack: WiredStack, dim: str, uniform: bool) -> list[str]:
+    """Return the name of the gene that rules each slot of a stack."""
+    name = f"{stack.table.prefix}{dim}"
+    one = uniform or stack.table.dims[dim].shared
+    return [name if one else f"{name}.{slot}" for slot in range(len(stack.layers))]
+
+
+def transformer_space(name: str, stacks: Sequence[WiredStack], choices: Choices, uniform: bool) -> SearchSpace:
+    """Build the space; a dimension with one value has no gene.
+
+    Genes: ``depth``; ``heads.i``, ``cross_heads.i`` and ``ffn.i`` of layer slot i, active where the depth reaches it
+    (one gene ``heads``, … where the layers must agree). With several stacks their names come before:
+    ``encoder.heads.0``. Slot i is the i-th layer in the order in which layers are kept.
+
+    Raises:
+        SupernetError: Nothing is elastic.
+    """
+    genes: list[Gene] = []
+    first = 0
+    for stack in stacks:
+        values = choices[stack.table.name]
+        depths, depth = values["depth"], f"{stack.table.prefix}depth"
+        if len(depths) > 1:
+            genes.append(Gene(depth, depths, role="depth", layer=first))
+        for dim in stack.extents:
+            if len(values[dim]) == 1:
+                continue
+            for slot, gene in enumerate(dict.fromkeys(gene_names(stack, dim, uniform))):
+                deep_enough = [d for d in depths if d > slot]
+                when = {} if len(deep_enough) == len(depths) else {depth: deep_enough}
+                genes.append(Gene(gene, values[dim], role=dim, layer=first + slot, active_when=when))
+        first += len(stack.layers)
+    if not genes:
+        raise SupernetError("every list has one value: nothing is elastic; give depth, heads or ffn more values")
+    return SearchSpace(name, genes)

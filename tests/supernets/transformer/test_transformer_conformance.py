@@ -1,0 +1,35 @@
+"""Every adapter passes the conformance suite, on a tiny random model of each family."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tiny_models import MODELS, VARIANTS, make_model
+from torch import nn
+
+from predictors.measurement.counters import count
+from supernets import Inputs, Supernet, convert
+from supernets.conformance import SupernetConformance
+
+
+class _Transformer(SupernetConformance):
+    n_architectures = 2
+    model: ClassVar[str]
+
+    def make(self) -> Supernet:
+        options: dict[str, Any] = (
+            {} if self.model.startswith(("vit", "deit", "beit", "timm", "clip_vision")) else {"sequence_length": 7}
+        )
+        return convert(make_model(self.model), **options)
+
+    def original(self, net: Supernet) -> nn.Module:
+        model = make_model(self.model)
+        model.load_state_dict({n.removeprefix("model."): t for n, t in net.state_dict().items()}, strict=False)
+        return model
+
+    def count_macs(self, module: nn.Module, inputs: Inputs) -> int:
+        return round(count(module, inputs).macs_m * 1e6)
+
+
+for _name in sorted(set(MODELS) - set(VARIANTS)):
+    globals()[f"Test_{_name}"] = type(f"Test_{_name}", (_Transformer,), {"model": _name, "__module__": __name__})
