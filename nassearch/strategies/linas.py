@@ -18,6 +18,7 @@ from nassearch.strategies.inner import Scored, best_first, breed, evolve
 from nassearch.strategies.operators import Operators
 from nassearch.strategies.registry import register_strategy
 from nassearch.strategies.surrogates import SurrogateSet
+from predictors.threads import one_thread
 from search_spaces import Rows, SearchSpace
 from search_spaces.rows import row_keys
 
@@ -51,8 +52,8 @@ class Linas(Strategy):
         landmarks: Whether the largest and the smallest network are among the first.
         population: Size of the inner population.
         generations: Number of inner generations.
-        explore: Share of a batch that is random while predictions are worthless; it fades to none as the
-            cross-validated Kendall tau of the worst predictor approaches 1.
+        explore: Share of a batch that is bred from the measured front while predictions are worthless; it fades to
+            none as the cross-validated Kendall tau of the worst predictor approaches 1.
         mutation: Expected number of genes mutated in a child.
         **base: Arguments of `Strategy`.
     """
@@ -66,7 +67,7 @@ class Linas(Strategy):
         landmarks: bool = True,
         population: int = 150,
         generations: int = 50,
-        explore: float = 0.2,
+        explore: float = 0.4,
         mutation: float = 1.5,
         **base: Any,
     ) -> None:
@@ -123,6 +124,11 @@ class Linas(Strategy):
             self.startup = min(self.startup, max(_LEAST_ROWS, len(self._first)))
 
     def _propose(self, n: int, rng: np.random.Generator) -> Rows:
+        # One thread: the same sums on any machine, and quicker on matrices of this size.
+        with one_thread():
+            return self._next(n, rng)
+
+    def _next(self, n: int, rng: np.random.Generator) -> Rows:
         missing = self.startup - len(self._rows) - len(self._asked)
         if missing > 0:
             # A batch is not mixed: the rest of it would be predicted from too little.
@@ -132,7 +138,7 @@ class Linas(Strategy):
         if self._fallback is not None:
             self._warn()
             return self._evolved(n, rng, valid)
-        explored = self._explored(n, rng)
+        explored = self._explored(n, rng, valid)
         chosen = self._chosen(n - len(explored), rng, valid)
         return np.concatenate([chosen, explored])
 
@@ -178,7 +184,7 @@ class Linas(Strategy):
             self._warned = True
             warnings.warn(
                 f"linas evolves measured networks until its predictors are better than chance: {self._fallback}",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _evolved(self, n: int, rng: np.random.Generator, valid: NDArray[np.bool_]) -> Rows:
@@ -193,11 +199,16 @@ class Linas(Strategy):
     def _archive(self, valid: NDArray[np.bool_]) -> Scored:
         return Scored(self.told[valid], self.F[valid], self.V[valid].sum(axis=1))
 
-    def _explored(self, n: int, rng: np.random.Generator) -> Rows:
-        """Return the random part of a batch; its size is a draw with mean ``n`` times the fading share."""
+    def _explored(self, n: int, rng: np.random.Generator, valid: NDArray[np.bool_]) -> Rows:
+        """Return the part of a batch that asks no predictor: children of the measured front.
+
+        Its size is a draw with mean ``n`` times the fading share. Next to the front lies what predictors miss: uniform
+        rows are hardly ever worth their evaluation.
+        """
         taus = [q["kendall_tau"] for q in self._models.quality.values()][: len(self._measured_columns)]
         share = self.explore * (1.0 - max(0.0, min(taus, default=1.0)))
-        return self.random_rows(int(rng.binomial(n, share)), rng)
+        k = int(rng.binomial(n, share))
+        return self._evolved(k, rng, valid) if k else self.random_rows(0, rng)
 
     def _chosen(self, n: int, rng: np.random.Generator, valid: NDArray[np.bool_]) -> Rows:
         if n < 1:
