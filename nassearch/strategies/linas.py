@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nassearch.constraints import STRICT_VIOLATION
 from nassearch.errors import ConfigError
+from nassearch.metrics import natural_range
 from nassearch.pareto import non_dominated_min
 from nassearch.strategies.base import Strategy, check_count, check_flag, check_positive, check_share
 from nassearch.strategies.ehvi import choose_batch
@@ -153,6 +154,8 @@ class Linas(Strategy):
 
     def _fit(self, valid: NDArray[np.bool_]) -> str | None:
         """Fit the predictors to the valid rows; return why predictions cannot be used, or None."""
+        if not valid.any():
+            return "no evaluation has succeeded yet"
         if not self._models.names:
             return None
         rows = np.flatnonzero(valid)
@@ -304,7 +307,8 @@ class Linas(Strategy):
         nothing = np.full(len(self.objectives), np.nan)
         values = np.array([self._predicted.get(k, nothing) for k in row_keys(self.space.canonical(G))])
         values = values.reshape(len(G), len(self.objectives))
-        return {self.objectives[j].metric: values[:, j] for j in self._measured_columns}
+        metrics = {self.objectives[j].metric: j for j in self._measured_columns}
+        return {metric: np.clip(values[:, j], *natural_range(metric)) for metric, j in metrics.items()}
 
     def diagnostics(self) -> dict[str, Any]:
         """Return what the strategy knows of itself, as JSON data: predictor quality and whether it fell back."""

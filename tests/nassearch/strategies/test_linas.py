@@ -134,6 +134,28 @@ def test_gaussian_process_survives_degenerate_targets(y: np.ndarray) -> None:
     assert np.isfinite(std).all()
 
 
+def test_objectives_that_are_all_computed_wait_for_a_success() -> None:
+    s = make_strategy("linas", small_space(), objectives=["params_m:min"], analytic=analytic, startup=4)
+    asked = 0
+    for _ in range(4):
+        G = s.ask(3)
+        asked += len(G)
+        s.tell(G, np.full((len(G), 1), np.nan))
+    assert asked == 12
+    assert s.diagnostics()["fallback_reason"] == "no evaluation has succeeded yet"
+
+
+def test_predictions_stay_in_the_range_of_the_metric() -> None:
+    s = make_strategy("linas", small_space(), objectives=OBJECTIVES, startup=6)
+    G = s.ask(6)
+    s.tell(G, np.zeros((6, len(OBJECTIVES))))
+    G = s.ask(2)
+    s._remember(G, np.full((2, len(OBJECTIVES)), -1e12))
+    predicted = s.predictions(G)
+    assert (predicted["top1"] <= 100.0).all()
+    assert all((v >= 0).all() for v in predicted.values())
+
+
 @pytest.mark.slow
 def test_own_time_of_400_evaluations_is_below_a_minute() -> None:
     s = make_strategy("linas", get_space("ofa-mobilenetv3-w1.0"), objectives=OBJECTIVES, budget=400)
