@@ -159,11 +159,12 @@ class SupernetEvaluator:
     def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
         """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
         from supernets import call, inputs_to
+        from supernets.training import logits_of
 
         with self.net.activated(arch) as net:
             net.recalibrate(net.fit_inputs(inputs_to(inputs, self.device)) for inputs in self._calibration)
             return self.task.evaluate(
-                lambda inputs: call(net, inputs).cpu(),
+                lambda inputs: logits_of(call(net, inputs)).cpu(),
                 split,
                 batch_size=self.settings.batch_size,
                 adapt=lambda inputs: net.fit_inputs(inputs_to(inputs, self.device)),

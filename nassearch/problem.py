@@ -18,6 +18,8 @@ from search_spaces import SearchSpace, get_space
 from search_spaces.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nassearch.tasks import Task
     from predictors import LatencySetting
     from supernets import Supernet
@@ -124,6 +126,12 @@ class Problem:
         """Return the batches on which the supernet is trained."""
         size = self.config.train.batch_size or int(self.task.training_defaults.get("batch_size", 128))
         return self.task.training_data(size, seed=self.config.seed)
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the task's loss on the logits in a supernet's outputs, a scalar."""
+        from supernets.training import logits_of
+
+        return self.task.loss(logits_of(outputs), targets)
 
     def check_training(self, net: Supernet) -> None:
         """Check the settings and options of the training, if there is one, before any work.
@@ -239,7 +247,7 @@ def _training(config: RunConfig, task: Task) -> TrainSettings | None:
         return None
     from dataclasses import fields
 
-    from supernets.training import TrainSettings
+    from supernets.training import TrainSettings, list_methods, method_settings
 
     allowed = {f.name for f in fields(TrainSettings)}
     given = dict(config.train.settings)
@@ -257,6 +265,8 @@ def _training(config: RunConfig, task: Task) -> TrainSettings | None:
     nested = given.pop("options", {})
     if not isinstance(nested, Mapping):
         raise ConfigError(f"setting 'train.settings.options': a mapping is needed, got {nested!r}; use train.options")
+    if config.train_method in list_methods():  # an unknown one is a fault already
+        defaults |= method_settings(config.train_method)
     options = defaults.pop("options", {}).get(config.train_method, {}) | dict(nested) | config.train.options
     settings = TrainSettings(**({"seed": config.seed} | defaults | given | {"options": options}))
     faults = settings.faults()
