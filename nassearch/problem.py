@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
-from nassearch.evaluation import EvaluationSettings, measured_inputs
+from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
 from nassearch.metrics import ANALYTIC, base_name, fault_of, is_measured, natural_range
 from nassearch.objectives import Objective, parse_objectives
 from search_spaces import SearchSpace, get_space
@@ -91,11 +91,12 @@ class Problem:
             for name, wanted in self.task.model_options.items()
             if name in config and config[name] != wanted and not self._asked_for_more(name, wanted)
         ]
-        if wrong:
+        fault = f"it has {'; '.join(wrong)}" if wrong else inputs_fault(net, self.task)
+        if fault:
             source = self.config.supernet or self.space.name
             raise ConfigError(
-                f"the supernet {source} does not fit task {self.config.task!r}: it has {'; '.join(wrong)}. "
-                "Choose a supernet or a task that fits"
+                f"the supernet {source} does not fit task {self.config.task!r}: {fault}. Choose a supernet or a task "
+                "that fits"
             )
 
     def _asked_for_more(self, name: str, wanted: Any) -> bool:
