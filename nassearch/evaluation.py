@@ -129,7 +129,7 @@ def measured_inputs(net: Supernet, arch: Mapping[str, Any], setting: LatencySett
 
 
 def inputs_fault(net: Supernet, task: Task) -> str | None:
-    """Return why a supernet cannot run on a task's inputs, or has too few classes; None if all is well.
+    """Return why a supernet cannot run on a task's inputs, or has other classes; None if all is well.
 
     Classes are compared where inputs go by name: elsewhere the supernet is built with as many as are needed.
     """
@@ -159,7 +159,7 @@ def inputs_fault(net: Supernet, task: Task) -> str | None:
         for module, training in modes:
             module.training = training
     wanted = task.model_options.get("num_classes", classes)
-    return None if classes >= wanted else f"it has {classes} classes, the task {wanted}"
+    return None if classes == wanted else f"it has {classes} classes, the task {wanted}"
 
 
 def _told(inputs: Inputs) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -36,7 +35,8 @@ class InstaTune(Method):
     where CE is the task's loss and KL(A, B) what A's softened predictions lack of B's (`kl_loss`). The paper says
     neither the temperature nor whether KL(S_i, S) teaches S, too: by default it is 1, and S is a teacher alone.
 
-    ``alpha=1, random_subnets=0`` is plain fine-tuning of the largest network.
+    ``alpha=1, random_subnets=0`` is plain fine-tuning of the largest network. The loss that is reported is the largest
+    network's part, weights included.
 
     Args:
         space: The space of the supernet.
@@ -106,7 +106,7 @@ class InstaTune(Method):
         self.teacher: nn.Module | None = None
         self._folder = teacher
         self._digest = b""
-        self._high_until = max(1, math.ceil(high_share * total_steps))
+        self._high_until = max(1, round(high_share * total_steps))
 
     def gamma_at(self, step: int) -> float:
         """Return gamma in a step."""
