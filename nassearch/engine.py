@@ -191,7 +191,7 @@ class _Session:
                 train(
                     self.net,
                     self.problem.training_data(),
-                    task.loss,
+                    self.problem.loss,
                     method=config.train_method,
                     settings=settings,
                     checkpoint_dir=checkpoint,

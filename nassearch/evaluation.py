@@ -128,6 +128,46 @@ def measured_inputs(net: Supernet, arch: Mapping[str, Any], setting: LatencySett
     return net.example_inputs(arch, batch_size=setting.batch, **sizes)
 
 
+def inputs_fault(net: Supernet, task: Task) -> str | None:
+    """Return why a supernet cannot run on a task's inputs, or has other classes; None if all is well.
+
+    Classes are compared where inputs go by name: elsewhere the supernet is built with as many as are needed.
+    """
+    import torch
+
+    from supernets import SupernetError, call
+    from supernets.training import logits_of
+
+    expected, given = net.example_inputs(), task.calibration_inputs(1, 1)[0]
+    named = isinstance(given, Mapping)
+    if named != isinstance(expected, Mapping) or (named and not set(given) & set(expected)):
+        return f"it takes {_told(expected)}, the task gives {_told(given)}"
+    if not named:
+        return None
+    if "sequence_length" in signature(net.example_inputs).parameters:
+        try:
+            net.example_inputs(sequence_length=task.input_shape[0])  # type: ignore[call-arg]
+        except SupernetError as error:
+            return f"the task's inputs are too long: {error}; give a smaller max_length"
+    modes = [(m, m.training) for m in net.modules()]
+    try:
+        with torch.no_grad():
+            classes = logits_of(call(net.eval(), given)).shape[-1]
+    except SupernetError as error:
+        return str(error)
+    finally:
+        for module, training in modes:
+            module.training = training
+    wanted = task.model_options.get("num_classes", classes)
+    return None if classes == wanted else f"it has {classes} classes, the task {wanted}"
+
+
+def _told(inputs: Inputs) -> str:
+    if isinstance(inputs, Mapping):
+        return f"inputs by name ({', '.join(inputs)})"
+    return f"{len(inputs)} positional input{'s' if len(inputs) != 1 else ''}"
+
+
 class SupernetEvaluator:
     """Evaluates architectures of a supernet on a task.
 
@@ -159,11 +199,12 @@ class SupernetEvaluator:
     def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
         """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
         from supernets import call, inputs_to
+        from supernets.training import logits_of
 
         with self.net.activated(arch) as net:
             net.recalibrate(net.fit_inputs(inputs_to(inputs, self.device)) for inputs in self._calibration)
             return self.task.evaluate(
-                lambda inputs: call(net, inputs).cpu(),
+                lambda inputs: logits_of(call(net, inputs)).cpu(),
                 split,
                 batch_size=self.settings.batch_size,
                 adapt=lambda inputs: net.fit_inputs(inputs_to(inputs, self.device)),

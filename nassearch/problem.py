@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
-from nassearch.evaluation import EvaluationSettings, measured_inputs
+from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
 from nassearch.metrics import ANALYTIC, base_name, fault_of, is_measured, natural_range
 from nassearch.objectives import Objective, parse_objectives
 from search_spaces import SearchSpace, get_space
 from search_spaces.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nassearch.tasks import Task
     from predictors import LatencySetting
     from supernets import Supernet
@@ -89,11 +91,12 @@ class Problem:
             for name, wanted in self.task.model_options.items()
             if name in config and config[name] != wanted and not self._asked_for_more(name, wanted)
         ]
-        if wrong:
+        fault = f"it has {'; '.join(wrong)}" if wrong else inputs_fault(net, self.task)
+        if fault:
             source = self.config.supernet or self.space.name
             raise ConfigError(
-                f"the supernet {source} does not fit task {self.config.task!r}: it has {'; '.join(wrong)}. "
-                "Choose a supernet or a task that fits"
+                f"the supernet {source} does not fit task {self.config.task!r}: {fault}. Choose a supernet or a task "
+                "that fits"
             )
 
     def _asked_for_more(self, name: str, wanted: Any) -> bool:
@@ -124,6 +127,12 @@ class Problem:
         """Return the batches on which the supernet is trained."""
         size = self.config.train.batch_size or int(self.task.training_defaults.get("batch_size", 128))
         return self.task.training_data(size, seed=self.config.seed)
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the task's loss on the logits in a supernet's outputs, a scalar."""
+        from supernets.training import logits_of
+
+        return self.task.loss(logits_of(outputs), targets)
 
     def check_training(self, net: Supernet) -> None:
         """Check the settings and options of the training, if there is one, before any work.
@@ -239,7 +248,7 @@ def _training(config: RunConfig, task: Task) -> TrainSettings | None:
         return None
     from dataclasses import fields
 
-    from supernets.training import TrainSettings
+    from supernets.training import TrainSettings, list_methods, method_settings
 
     allowed = {f.name for f in fields(TrainSettings)}
     given = dict(config.train.settings)
@@ -257,6 +266,8 @@ def _training(config: RunConfig, task: Task) -> TrainSettings | None:
     nested = given.pop("options", {})
     if not isinstance(nested, Mapping):
         raise ConfigError(f"setting 'train.settings.options': a mapping is needed, got {nested!r}; use train.options")
+    if config.train_method in list_methods():  # an unknown one is a fault already
+        defaults |= method_settings(config.train_method)
     options = defaults.pop("options", {}).get(config.train_method, {}) | dict(nested) | config.train.options
     settings = TrainSettings(**({"seed": config.seed} | defaults | given | {"options": options}))
     faults = settings.faults()

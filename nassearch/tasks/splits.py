@@ -19,56 +19,58 @@ def make_splits(
     sizes: Mapping[str, int | None],
     *,
     n_test: int = 0,
+    n_search: int = 0,
     seed: int = 0,
+    items: str = "images",
 ) -> Splits:
-    """Divide images among train, calibration, search and report; every class is in each.
+    """Divide items among train, calibration, search and report; every class is in each.
 
     Without a test set, by default, 20 % are for report, 20 % (at most 5,000) for search, 5 % (at most 1,000)
     for calibration and the rest for training. With one, report is the test set (at most 10,000 images) and
-    search is 10 % of the rest. Class shares are kept to one image.
+    search is 10 % of the rest; with a validation set, search is that (at most 5,000). Class shares are kept to one
+    item.
 
     Args:
-        labels: int ``[n]`` class of each image; those of the test set come last.
+        labels: int ``[n]`` class of each item; those of the validation set and then of the test set come last.
         class_names: Name of each class.
-        sizes: Wanted number of images of each split; None for the default.
-        n_test: Number of images in the source's own test set.
+        sizes: Wanted number of items of each split; None for the default.
+        n_test: Number of items in the source's own test set.
+        n_search: Number of items in the source's own validation set.
         seed: Seed of the choice.
+        items: What they are, for messages.
 
     Returns:
         Split name -> int64 indices into ``labels``, in a fixed random order.
 
     Raises:
-        DataError: Too few images in all, in a class, or for the sizes asked for; all faults together.
+        DataError: Too few items in all, in a class, or for the sizes asked for; all faults together.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5D1175]))
-    pool = np.arange(len(labels) - n_test)
-    test = np.arange(len(pool), len(labels))
+    pool = np.arange(len(labels) - n_test - n_search)
+    own = {"report": np.arange(len(labels) - n_test, len(labels)), "search": len(pool) + np.arange(n_search)}
+    own = {name: rows for name, rows in own.items() if len(rows)}
     n_classes = len(class_names)
-    wanted = _sizes(len(pool), n_test, n_classes, sizes)
-    _check(labels, class_names, wanted, sizes, pool, test)
+    wanted = _sizes(len(pool), {name: len(rows) for name, rows in own.items()}, n_classes, sizes)
+    _check(labels, class_names, wanted, sizes, pool, own, items)
 
     splits: Splits = {}
-    order = ["search", "calibration", "train"]
-    if n_test:
-        splits["report"], _ = _take(test, labels, wanted["report"], n_classes, 0, rng)
-    else:
-        order.insert(0, "report")
+    for name, rows in own.items():
+        splits[name], _ = _take(rows, labels, wanted[name], n_classes, 0, rng)
+    order = [name for name in ("report", "search", "calibration", "train") if name not in own]
     rest = pool
     for position, name in enumerate(order):
         splits[name], rest = _take(rest, labels, wanted[name], n_classes, len(order) - 1 - position, rng)
     return {name: splits[name] for name in SPLITS}
 
 
-def _sizes(n: int, n_test: int, n_classes: int, given: Mapping[str, int | None]) -> dict[str, int]:
+def _sizes(n: int, own: Mapping[str, int], n_classes: int, given: Mapping[str, int | None]) -> dict[str, int]:
     """Return the size of each split: as given, else the default."""
-    shares = {"search": 0.1 if n_test else 0.2, "calibration": 0.05, "report": 0.2}
+    shares = {"search": 0.1 if "report" in own else 0.2, "calibration": 0.05, "report": 0.2}
     most = {"search": 5_000, "calibration": 1_000, "report": 10_000}
     sizes = {name: max(n_classes, min(round(n * share), most[name])) for name, share in shares.items()}
-    if n_test:
-        sizes["report"] = min(n_test, most["report"])
+    sizes |= {name: min(size, most[name]) for name, size in own.items()}
     sizes.update({name: size for name, size in given.items() if size is not None})
-    used = sum(sizes[name] for name in ("search", "calibration") if name in sizes)
-    used += 0 if n_test else sizes["report"]
+    used = sum(sizes[name] for name in ("search", "calibration", "report") if name not in own)
     sizes.setdefault("train", max(n - used, n_classes))
     return sizes
 
@@ -79,30 +81,35 @@ def _check(
     wanted: Mapping[str, int],
     given: Mapping[str, int | None],
     pool: NDArray[np.int64],
-    test: NDArray[np.int64],
+    own: Mapping[str, NDArray[np.int64]],
+    items: str,
 ) -> None:
     n_classes = len(class_names)
     faults = []
     if n_classes < 2:
         only = f" ({class_names[0]!r})" if class_names else ""
         raise DataError(f"there is only one class{only}; classification needs at least two")
-    from_pool = [name for name in SPLITS if name != "report" or not len(test)]
+    from_pool = [name for name in SPLITS if name not in own]
     counts = np.bincount(labels[pool], minlength=n_classes)
     for name, count in zip(class_names, counts, strict=True):
         if count < len(from_pool):
             faults.append(
-                f"class {name!r} has {count} image{'s' if count != 1 else ''}; at least {len(from_pool)} are needed, "
-                f"one for each of {', '.join(from_pool)}"
+                f"class {name!r} has {count} {items if count != 1 else items[:-1]}; at least {len(from_pool)} are "
+                f"needed, one for each of {', '.join(from_pool)}"
             )
     for name in SPLITS:
-        if given.get(name) is not None and wanted[name] < n_classes and not (name == "report" and len(test)):
+        if given.get(name) is not None and wanted[name] < n_classes and name not in own:
             faults.append(f"{name}={wanted[name]} is fewer than the {n_classes} classes; give at least {n_classes}")
     needed = sum(wanted[name] for name in from_pool)
     if needed > len(pool):
         listed = " + ".join(f"{wanted[name]} {name}" for name in from_pool)
-        faults.append(f"{needed} images are needed ({listed}) but there are {len(pool)}; add images or give fewer")
-    if len(test) and wanted["report"] > len(test):
-        faults.append(f"report={wanted['report']} images are asked for but the test set has {len(test)}; give fewer")
+        faults.append(f"{needed} {items} are needed ({listed}) but there are {len(pool)}; add {items} or give fewer")
+    for name, rows in own.items():
+        if wanted[name] > len(rows):
+            whose = "test" if name == "report" else "validation"
+            faults.append(
+                f"{name}={wanted[name]} {items} are asked for but the {whose} set has {len(rows)}; give fewer"
+            )
     if faults:
         raise DataError(faults[:20] + ([f"… and {len(faults) - 20} more"] if len(faults) > 20 else []))
 

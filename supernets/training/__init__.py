@@ -1,9 +1,10 @@
 """Training of supernets: methods by name, one loop, exact resume."""
 
 from supernets.training.data import Batch, TrainingData
-from supernets.training.distillation import soft_targets_loss
+from supernets.training.distillation import kl_loss, logits_of, soft_targets_loss
 from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, TrainingError, UnknownMethod
 from supernets.training.evaluation import evaluate_subnet, settle_statistics, top1_score
+from supernets.training.instatune import InstaTune
 from supernets.training.loop import prepare, train
 from supernets.training.methods import (
     Method,
@@ -11,6 +12,7 @@ from supernets.training.methods import (
     list_methods,
     make_method,
     method_options,
+    method_settings,
     register_method,
 )
 from supernets.training.passes import Passes
@@ -24,6 +26,7 @@ from supernets.training.single_path import SinglePath
 
 __all__ = [
     "Batch",
+    "InstaTune",
     "InvalidSettings",
     "Method",
     "NonFiniteLoss",
@@ -41,9 +44,12 @@ __all__ = [
     "TrainingError",
     "UnknownMethod",
     "evaluate_subnet",
+    "kl_loss",
     "list_methods",
+    "logits_of",
     "make_method",
     "method_options",
+    "method_settings",
     "prepare",
     "register_method",
     "sample_subnets",

@@ -26,8 +26,8 @@ def logits_of(outputs: Any) -> Tensor:
     if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
         return outputs[0]
     raise TrainingError(
-        f"the supernet's outputs ({type(outputs).__name__}) hold no logits; distillation needs a tensor, an "
-        "output with 'logits', or a tuple that starts with them"
+        f"the network's outputs ({type(outputs).__name__}) hold no logits; a tensor is needed, an output with "
+        "'logits', or a tuple that starts with them"
     )
 
 
@@ -47,3 +47,22 @@ def soft_targets_loss(student: Any, teacher: Any, temperature: float = 1.0) -> T
     targets = torch.softmax(logits_of(teacher).detach().float() / temperature, dim=-1)
     log_probabilities = torch.log_softmax(logits_of(student).float() / temperature, dim=-1)
     return -(targets * log_probabilities).sum(-1).mean() * temperature**2
+
+
+def kl_loss(student: Any, teacher: Any, temperature: float = 1.0) -> Tensor:
+    """Return the Kullback-Leibler divergence of a student's softened predictions from a teacher's.
+
+    Zero where they are equal; beyond that it is `soft_targets_loss`. A gradient flows into the teacher, too, unless
+    its outputs are detached.
+
+    Args:
+        student: Outputs with logits ``[..., classes]``.
+        teacher: Outputs with logits of the same shape.
+        temperature: Both logits are divided by it, and the loss is multiplied by its square.
+
+    Returns:
+        Mean over everything but the classes, float32 scalar.
+    """
+    wanted = torch.log_softmax(logits_of(teacher).float() / temperature, dim=-1)
+    got = torch.log_softmax(logits_of(student).float() / temperature, dim=-1)
+    return (wanted.exp() * (wanted - got)).sum(-1).mean() * temperature**2

@@ -101,7 +101,7 @@ def train(
             subnets = algorithm.subnets(step)
             group = [batch_to(b, target) for b in islice(batches, settings.accumulate)]
             optimizer.zero_grad(set_to_none=True)
-            passes.start()
+            passes.start(step)
             for batch, weight in weighted(group):
                 passes.weight = weight
                 algorithm.backward(batch, subnets, passes)
@@ -154,6 +154,7 @@ def prepare(
     try:
         seed = settings.seed if isinstance(settings.seed, int) else 0
         algorithm = make_method(method, net.space, total_steps=total, seed=seed, **options)
+        algorithm.check(net)
     except InvalidSettings as error:
         raise InvalidSettings([*faults, *error.faults]) from None
     except UnknownMethod as error:

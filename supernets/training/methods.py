@@ -49,10 +49,12 @@ class Method(ABC):
 
     Attributes:
         name: The name in the registry.
+        training_defaults: Values of `TrainSettings` that suit the method, where they differ from the general ones.
         phases: The phases in order; they cover all steps.
     """
 
     name: ClassVar[str] = ""
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, space: SearchSpace, *, total_steps: int, seed: int = 0) -> None:
         self.space = space
@@ -64,6 +66,13 @@ class Method(ABC):
     def phase(self, step: int) -> Phase:
         """Return the phase of a step."""
         return next(p for p in self.phases if p.start <= step < p.stop)
+
+    def check(self, net: Supernet) -> None:  # noqa: B027 - most methods train any supernet
+        """Check that the method can train a supernet, before any work; the supernet stays as it is.
+
+        Raises:
+            InvalidSettings: It cannot.
+        """
 
     def enter(self, phase: Phase, net: Supernet) -> None:  # noqa: B027 - most methods have one phase
         """Prepare the supernet for a phase; called before its first step, with the largest subnet active."""
@@ -118,6 +127,15 @@ def method_options(name: str) -> dict[str, Any]:
     """
     parameters = inspect.signature(_method_class(name)).parameters
     return {n: p.default for n, p in parameters.items() if n not in ("space", "total_steps", "seed")}
+
+
+def method_settings(name: str) -> dict[str, Any]:
+    """Return the values of `TrainSettings` that suit a method, e.g. for ``TrainSettings(epochs=3, **values)``.
+
+    Raises:
+        UnknownMethod: There is none; the message suggests the nearest name.
+    """
+    return dict(_method_class(name).training_defaults)
 
 
 def make_method(name: str, space: SearchSpace, *, total_steps: int, seed: int = 0, **options: Any) -> Method:

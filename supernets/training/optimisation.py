@@ -27,13 +27,14 @@ def make_optimizer(net: nn.Module, settings: TrainSettings) -> Optimizer:
 
 
 def learning_rate(step: int, phase: Phase, settings: TrainSettings) -> float:
-    """Return the learning rate of a step: linear warm-up, then cosine decay, within its phase."""
+    """Return the learning rate of a step: linear warm-up, then decay, within its phase."""
     done, length = step - phase.start, phase.stop - phase.start
     warm = round(settings.warmup * length)
     peak = settings.lr * phase.lr
     if done < warm:
         return peak * (done + 1) / warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (done - warm) / (length - warm)))
+    share = (done - warm) / (length - warm)
+    return peak * (1 - share if settings.decay == "linear" else 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -29,6 +29,7 @@ class Passes:
         loss: The loss on labels.
         weight: Factor on the gradients: the share of the current batch in the optimiser step.
         device: Where the supernet is.
+        step: The optimiser step that `start` began.
         values: The losses of the passes since `start`, with their architectures.
     """
 
@@ -36,6 +37,7 @@ class Passes:
         self.net = net
         self.loss = loss
         self.weight = 1.0
+        self.step = 0
         self.values: list[tuple[Architecture, float, Tensor]] = []
         self._arch: Architecture = net.active
         self.device = device
@@ -48,8 +50,9 @@ class Passes:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._dtype)
 
-    def start(self) -> None:
-        """Forget the losses of the last step."""
+    def start(self, step: int = 0) -> None:
+        """Begin an optimiser step and forget the losses of the last one."""
+        self.step = step
         self.values = []
 
     def forward(self, arch: Architecture, inputs: Inputs) -> Any:
@@ -64,10 +67,15 @@ class Passes:
         with torch.no_grad(), self.autocast():
             return call(module, inputs)
 
-    def backward(self, value: Tensor) -> None:
-        """Add the gradients of a loss of the subnet that ran last."""
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
+        """Add the gradients of a loss of the subnet that ran last.
+
+        Args:
+            value: The loss, a scalar.
+            retain_graph: Whether a later loss flows through the same activations.
+        """
         self.values.append((self._arch, self.weight, value.detach()))
-        self.scaler.scale(value * self.weight).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(value * self.weight).backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
 
 
 def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:

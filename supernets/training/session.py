@@ -152,6 +152,8 @@ class Session:
                 self._passes.scaler.load_state_dict(record["scaler"])
             self.step, self.loss, self.images = record["step"], record["loss"], record["images"]
             self._seconds, self.history = record["seconds"], record["history"]
+        except ResumeError:
+            raise
         except (KeyError, RuntimeError, ValueError) as error:
             raise ResumeError(f"the checkpoint in {folder} does not fit this supernet: {error}") from None
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from supernets.training.faults import Faults
 
 OPTIMIZERS = ("sgd", "adamw")
+DECAYS = ("cosine", "linear")
 AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 # A run may be resumed with other values of these: they do not change the weights.
@@ -25,7 +26,8 @@ class TrainSettings:
         epochs: Passes over the training data; give either this or ``steps``.
         steps: Optimiser steps; give either this or ``epochs``.
         optimizer: ``"sgd"`` (Nesterov momentum) or ``"adamw"``.
-        lr: Peak learning rate; a warm-up is followed by a cosine decay to zero, in each phase.
+        lr: Peak learning rate; a warm-up is followed by a decay to zero, in each phase.
+        decay: ``"cosine"`` or ``"linear"``.
         momentum: Of SGD.
         weight_decay: Not applied to biases and normalisation weights.
         warmup: Fraction of each phase with a linearly rising learning rate.
@@ -46,6 +48,7 @@ class TrainSettings:
     steps: int | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
+    decay: Literal["cosine", "linear"] = "cosine"
     momentum: float = 0.9
     weight_decay: float = 3e-5
     warmup: float = 0.05
@@ -69,6 +72,7 @@ class TrainSettings:
                 faults.integer(name, getattr(self, name), at_least=1)
         faults.one_of("optimizer", self.optimizer, OPTIMIZERS)
         faults.number("lr", self.lr, above=0)
+        faults.one_of("decay", self.decay, DECAYS)
         # Nesterov's rule is undefined without momentum.
         faults.number("momentum", self.momentum, above=0, below=1)
         faults.number("weight_decay", self.weight_decay, at_least=0)

@@ -31,15 +31,15 @@ CPU = torch.device("cpu")
 
 def test_faults_of_settings_and_options_come_together():
     s = TrainSettings(
-        epochs=0, optimizer="sdg", lr=-1, momentum=1.0, weight_decay=float("nan"), warmup=1, accumulate=0,
-        clip_norm=0, amp="fp8", seed=-1, checkpoint_every=-1, evaluate_every=-1, evaluate_batches=0,
+        epochs=0, optimizer="sdg", lr=-1, decay="cosin", momentum=1.0, weight_decay=float("nan"), warmup=1,
+        accumulate=0, clip_norm=0, amp="fp8", seed=-1, checkpoint_every=-1, evaluate_every=-1, evaluate_batches=0,
         calibration_batches=1.5, options={"random_subnets": -3, "nonsense": 1},
     )  # fmt: skip
     with pytest.raises(InvalidSettings) as error:
         train(ToySupernet(), ToyData(), loss, method="sandwich", settings=s)
-    assert len(error.value.faults) == 16
+    assert len(error.value.faults) == 17
     assert "did you mean 'sgd'" in str(error.value)
-    assert "16 training settings need your attention" in str(error.value)
+    assert "17 training settings need your attention" in str(error.value)
 
 
 @pytest.mark.parametrize("values", [{}, {"epochs": 1, "steps": 2}])
@@ -91,6 +91,9 @@ def test_learning_rate_warms_up_and_decays_in_each_phase():
     assert rates[2:] == sorted(rates[2:], reverse=True)
     assert 0 < rates[-1] < 0.05
     assert learning_rate(10, phase, settings(lr=1.0, warmup=0.0)) == 0.5
+    s = settings(lr=1.0, warmup=0.2, decay="linear")
+    rates = [learning_rate(i, phase, s) for i in range(10, 20)]
+    assert rates == pytest.approx([0.25, 0.5, *(0.5 * i / 8 for i in range(8, 0, -1))])
 
 
 def test_norms_and_biases_do_not_decay():

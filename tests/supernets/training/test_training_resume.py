@@ -17,7 +17,7 @@ from training_toy import ToyData, ToySupernet, loss, same, settings, weights_of
 
 from supernets.training import NonFiniteLoss, ResumeError, TrainProgress, TrainSettings, train
 
-METHODS = ["sandwich", "progressive-shrinking", "single-path"]
+METHODS = ["sandwich", "progressive-shrinking", "single-path", "instatune"]
 
 
 class Stopped(Exception):
