@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,6 +242,11 @@ class TransformerSupernet(Supernet):
         importance.sort(self, self._stacks, batches, loss, layers=layers)
         self._costs = None
         self.activate(self._active)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self._costs = None  # the size changes with the dtype
+        result: Self = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return result
 
     @property
     def stacks(self) -> list[WiredStack]:
