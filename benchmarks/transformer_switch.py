@@ -67,7 +67,7 @@ def measure(seed: int, batch: int, tokens: int, pairs: int) -> list[float]:
     """Return the figures of a row."""
     torch.manual_seed(seed)
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**MINILM))
-    net: Any = convert(model, sequence_length=tokens)
+    net: Any = convert(model, sequence=tokens)
     inputs = net.example_inputs(batch_size=batch)
     rows = net.space.decode(net.space.sample(200, np.random.default_rng(seed)))
     activate_us = 1e3 * median(timed(lambda arch=arch: net.activate(arch)) for arch in rows)

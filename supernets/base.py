@@ -112,7 +112,8 @@ class Supernet(nn.Module, ABC):
     def example_inputs(self, arch: Architecture | None = None, batch_size: int = 1) -> Inputs:
         """Return random inputs for an architecture (default: the active one), always the same values.
 
-        A family whose inputs can have other sizes than the architecture's takes ``resolution`` or ``sequence`` too.
+        A family whose inputs can have other sizes than the architecture's takes ``resolution`` (pixels) or ``sequence``
+        (tokens) too, by exactly these names: latency settings such as ``cpu:eager,sequence=128`` look for them here.
         """
 
     @abstractmethod

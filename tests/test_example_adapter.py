@@ -26,7 +26,7 @@ class TestOPT(SupernetConformance):
         torch.manual_seed(0)
         sizes = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
         config = transformers.OPTConfig(vocab_size=40, max_position_embeddings=20, **sizes)
-        return convert(transformers.OPTForCausalLM(config).eval(), sequence_length=7)
+        return convert(transformers.OPTForCausalLM(config).eval(), sequence=7)
 
     def count_macs(self, module: nn.Module, inputs: Inputs) -> int:
         return round(count(module, inputs).macs_m * 1e6)

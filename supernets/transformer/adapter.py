@@ -33,14 +33,14 @@ class TransformerAdapter:
         return self.family.supports(model)
 
     def convert(
-        self, model: nn.Module, *, uniform: bool = False, sequence_length: int | None = None, **choices: Any
+        self, model: nn.Module, *, uniform: bool = False, sequence: int | None = None, **choices: Any
     ) -> Supernet:
         """Return the elastic twin; its largest subnet equals the model.
 
         Args:
             model: The model; not changed.
             uniform: Whether all layers share one number of heads and one width.
-            sequence_length: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
+            sequence: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
             **choices: ``depth``, ``heads``, ``cross_heads``, ``ffn``: lists of ints, each with the model's own value.
                 With several stacks ``encoder_depth``, … rule one of them. Defaults: InstaTune's ratios of BERT, see
                 `supernets.transformer.choices`.
@@ -54,4 +54,4 @@ class TransformerAdapter:
         if not isinstance(uniform, bool):
             raise SupernetError(f"uniform must be True or False, got {uniform!r}")
         given: Mapping[str, Any] = choices
-        return TransformerSupernet(model, self.family, given, uniform=uniform, sequence_length=sequence_length)
+        return TransformerSupernet(model, self.family, given, uniform=uniform, sequence=sequence)

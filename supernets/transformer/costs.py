@@ -1,7 +1,7 @@
 """Exact costs of all architectures from a few counts.
 
 Parameters, buffers and multiply-accumulates are affine in each of a layer's dimensions, and the layers of a stack add
-up. Counting some subnets on the meta device, where nothing is computed, gives all coefficients.
+up. Counting some subnets gives all coefficients: on the meta device, where nothing is computed, or else on the CPU.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from supernets.base import Inputs, call
+from supernets.errors import SupernetError
 from supernets.transformer.extraction import extract_active
 from supernets.transformer.slices import Slice
 from supernets.transformer.wiring import WiredStack
@@ -98,7 +99,7 @@ class CostModel:
     def _count_macs(self) -> None:
         """Count the smallest subnet, then it with one thing more of each kind: differences are the coefficients."""
         net = self._net
-        inputs = _meta_inputs(net)
+        inputs = _without_masks(net.example_inputs(batch_size=1), "meta")
         with net.activated(net.active):
             for stack in net.stacks:
                 for extents in stack.extents.values():
@@ -119,7 +120,19 @@ class CostModel:
             self._fixed[2] = rest
 
     def _macs(self, inputs: Inputs) -> int:
-        return count_macs(extract_active(self._net.model, self._net.stacks, meta=True), inputs)
+        net = self._net
+        try:
+            return count_macs(extract_active(net.model, net.stacks, meta=True), inputs)
+        except (NotImplementedError, RuntimeError):
+            pass  # a model that looks at values, e.g. for the end of a text: the meta device has none
+        real = _without_masks(net.example_inputs(batch_size=1), "cpu")
+        try:
+            return count_macs(extract_active(net.model, net.stacks).to("cpu"), real)
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise SupernetError(
+                f"the multiply-accumulates of a {type(net.model).__name__} cannot be counted: neither shapes alone nor "
+                f"example inputs go through it ({type(error).__name__}: {error})"
+            ) from error
 
     def _per_layer(self, stack: WiredStack, base: int, inputs: Inputs) -> int:
         """Return the multiply-accumulates of a layer with one unit of everything."""
@@ -173,9 +186,8 @@ class CostModel:
         return total
 
 
-def _meta_inputs(net: TransformerSupernet) -> Inputs:
-    """Return inputs on the meta device, without the mask: masks of ones change nothing that is counted."""
-    inputs = net.example_inputs(batch_size=1)
+def _without_masks(inputs: Inputs, device: str) -> Inputs:
+    """Return inputs on a device, without the mask: masks of ones change nothing that is counted."""
     if isinstance(inputs, tuple):
-        return tuple(t.to("meta") for t in inputs)
-    return {name: t.to("meta") for name, t in inputs.items() if not name.endswith("mask")}
+        return tuple(t.to(device) for t in inputs)
+    return {name: t.to(device) for name, t in inputs.items() if not name.endswith("mask")}

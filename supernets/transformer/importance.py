@@ -143,9 +143,9 @@ def layer_order(net: nn.Module, stack: WiredStack, batches: Sequence[Inputs], lo
     n, pinned = len(stack.layers), stack.table.pinned
     rises = []
     for left_out in range(pinned, n):
-        stack.container.set_active([i for i in range(n) if i != left_out])
+        stack.run_layers([i for i in range(n) if i != left_out])
         rises.append(sum(float(loss(call(net, batch), batch)) for batch in batches))
-    stack.container.set_active(list(range(n)))
+    stack.run_layers(range(n))
     by_rise = sorted(range(pinned, n), key=lambda i: -rises[i - pinned])
     return [*range(pinned), *by_rise]
 

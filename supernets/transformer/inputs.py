@@ -28,7 +28,7 @@ class InputShapes:
         by_name: Whether inputs are given by keyword.
         vocabulary: Token numbers are below it.
         end_token: The token that ends each text, where models look for it.
-        sequence_length: Tokens of a text; None without text.
+        sequence: Tokens of a text; None without text.
         limit: The most that the model's positions allow; None without a limit.
     """
 
@@ -38,11 +38,11 @@ class InputShapes:
     by_name: bool
     vocabulary: int
     end_token: int | None
-    sequence_length: int | None
+    sequence: int | None
     limit: int | None
 
     @classmethod
-    def of(cls, model: nn.Module, family: Family, sequence_length: int | None) -> InputShapes:
+    def of(cls, model: nn.Module, family: Family, sequence: int | None) -> InputShapes:
         """Read the shapes off a model.
 
         Raises:
@@ -52,10 +52,6 @@ class InputShapes:
         text_config = getattr(config, "text_config", config)
         text = "text" in family.inputs
         limit = _limit(text_config) if text else None
-        if sequence_length is not None and not text:
-            raise SupernetError(
-                f"sequence_length={sequence_length!r}: a {type(model).__name__} takes no text; leave it out"
-            )
         end = getattr(text_config, "eos_token_id", None)
         shapes = cls(
             text=text,
@@ -64,26 +60,26 @@ class InputShapes:
             by_name=family.library == "transformers",
             vocabulary=int(getattr(text_config, "vocab_size", 0) or 0),
             end_token=end if isinstance(end, int) else None,
-            sequence_length=min(_LENGTH, limit or _LENGTH) if text else None,
+            sequence=min(_LENGTH, limit or _LENGTH) if text else None,
             limit=limit,
         )
-        return shapes if sequence_length is None else shapes.with_length(sequence_length)
+        if sequence is not None and not text:
+            raise SupernetError(f"sequence={sequence!r}: a {type(model).__name__} takes no text; leave it out")
+        return shapes if sequence is None else shapes.with_length(sequence)
 
-    def with_length(self, sequence_length: int) -> InputShapes:
+    def with_length(self, sequence: int) -> InputShapes:
         """Return the shapes with another sequence length.
 
         Raises:
-            SupernetError: It is not a positive integer within the model's limit.
+            SupernetError: There is no text, or it is not a positive integer within the model's limit.
         """
-        longest = self.limit if self.limit is not None else sequence_length
-        if (
-            isinstance(sequence_length, bool)
-            or not isinstance(sequence_length, int)
-            or not 1 <= sequence_length <= longest
-        ):
+        if not self.text:
+            raise SupernetError(f"sequence={sequence!r}: the model takes no text; leave it out")
+        longest = self.limit if self.limit is not None else sequence
+        if isinstance(sequence, bool) or not isinstance(sequence, int) or not 1 <= sequence <= longest:
             allowed = "a positive integer" if self.limit is None else f"1 to {self.limit}, the model's positions"
-            raise SupernetError(f"sequence_length must be {allowed}, got {sequence_length!r}")
-        return replace(self, sequence_length=sequence_length)
+            raise SupernetError(f"sequence must be {allowed}, got {sequence!r}")
+        return replace(self, sequence=sequence)
 
 
 def _limit(config: Any) -> int | None:
@@ -132,7 +128,7 @@ def example_inputs(shapes: InputShapes, batch_size: int, like: Tensor) -> Inputs
 def _tokens(shapes: InputShapes, batch_size: int, generator: torch.Generator) -> Tensor:
     # Special tokens have low or the last numbers: from the middle on, no padding is drawn.
     low = shapes.vocabulary // 4
-    shape = (batch_size, shapes.sequence_length or 1)
+    shape = (batch_size, shapes.sequence or 1)
     tokens = torch.randint(low, max(low + 1, shapes.vocabulary - 1), shape, generator=generator)
     if shapes.end_token is not None and shapes.end_token < shapes.vocabulary:
         tokens[tokens == shapes.end_token] = low

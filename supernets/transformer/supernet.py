@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class TransformerSupernet(Supernet):
         given: The user's lists, see `supernets.transformer.choices.resolve_choices`.
         uniform: Whether all layers of a stack share one number of heads and one width, so that stock
             configurations can hold the subnets.
-        sequence_length: Tokens of example inputs, at which costs are stated. Default: the lesser of 128 and the
+        sequence: Tokens of example inputs, at which costs are stated. Default: the lesser of 128 and the
             model's limit.
         layer_order: Stack name -> its layers, those that shallow subnets keep first. Default: the model's order.
 
@@ -58,7 +58,7 @@ class TransformerSupernet(Supernet):
         given: Mapping[str, Any],
         *,
         uniform: bool = False,
-        sequence_length: int | None = None,
+        sequence: int | None = None,
         layer_order: Mapping[str, list[int]] | None = None,
     ) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class TransformerSupernet(Supernet):
         self.model = deepcopy(model)
         self._family = family
         self.uniform = uniform
-        self.shapes = InputShapes.of(model, family, sequence_length)
+        self.shapes = InputShapes.of(model, family, sequence)
         self._stacks = wire(self.model, family)
         self._choices = resolve_choices(self._stacks, given)
         self.space = transformer_space(family.name, self._stacks, self._choices, uniform)
@@ -106,7 +106,7 @@ class TransformerSupernet(Supernet):
             "model": self._blueprint.to_json(),
             "choices": self.choices,
             "uniform": self.uniform,
-            "sequence_length": self.shapes.sequence_length,
+            "sequence": self.shapes.sequence,
             "layer_order": self.layer_order,
             "buffers": rebuild.buffer_dtypes(self.model),
         }
@@ -118,7 +118,7 @@ class TransformerSupernet(Supernet):
         Raises:
             SupernetError: The configuration is not one of the family.
         """
-        keys = {"model", "choices", "uniform", "sequence_length", "layer_order", "buffers"}
+        keys = {"model", "choices", "uniform", "sequence", "layer_order", "buffers"}
         if not isinstance(config, Mapping) or set(config) != keys:
             raise SupernetError(f"not a configuration of supernet family {cls.family!r}: it needs {sorted(keys)}")
         model, family = rebuild.build(config["model"])
@@ -133,7 +133,7 @@ class TransformerSupernet(Supernet):
             family,
             given,
             uniform=config["uniform"],
-            sequence_length=config["sequence_length"],
+            sequence=config["sequence"],
             layer_order=config["layer_order"],
         )
 
@@ -187,27 +187,27 @@ class TransformerSupernet(Supernet):
     # -- inputs and costs ----------------------------------------------------------------------------
 
     def example_inputs(
-        self, arch: Architecture | None = None, batch_size: int = 1, sequence_length: int | None = None
+        self, arch: Architecture | None = None, batch_size: int = 1, sequence: int | None = None
     ) -> Inputs:
         """Return random inputs by name, always the same, on the model's device.
 
         Args:
             arch: Not used: all subnets take the same inputs.
             batch_size: Number of inputs.
-            sequence_length: Tokens of texts. Default: the supernet's.
+            sequence: Tokens of texts. Default: the supernet's.
 
         Raises:
             SupernetError: The length is more than the model allows.
         """
         if arch is not None:
             self._canonical(arch)
-        shapes = self.shapes if sequence_length is None else self.shapes.with_length(sequence_length)
+        shapes = self.shapes if sequence is None else self.shapes.with_length(sequence)
         return example_inputs(shapes, batch_size, next(self.model.parameters()))
 
     def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Return exact costs of each row: ``params_m``, ``macs_m``, ``size_mb``; each float64 ``[n]``.
 
-        Multiply-accumulates are those of one input of ``sequence_length`` tokens: linear layers, convolutions and the
+        Multiply-accumulates are those of one input of ``sequence`` tokens: linear layers, convolutions and the
         products of attention (scores and values, the masked ones too).
         """
         if self._costs is None:
@@ -242,6 +242,11 @@ class TransformerSupernet(Supernet):
         importance.sort(self, self._stacks, batches, loss, layers=layers)
         self._costs = None
         self.activate(self._active)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self._costs = None  # the size changes with the dtype
+        result: Self = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return result
 
     @property
     def stacks(self) -> list[WiredStack]:

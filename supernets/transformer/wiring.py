@@ -84,13 +84,16 @@ class WiredStack:
 
     def set_active(self, depth: int) -> None:
         """Run the first ``depth`` layers of the order, in the model's order."""
-        indices = sorted(self.order[:depth])
+        self.run_layers(sorted(self.order[:depth]))
+
+    def run_layers(self, indices: Sequence[int]) -> None:
+        """Run the layers of these indices, ascending, each with its own type and its place in a cache."""
         for position, index in enumerate(indices):
             self.positions[index].active = position
-        self.container.set_active(indices)
+        self.container.set_active(list(indices))
         if self._typed is not None:  # models look the type up by place among the layers that run
             rest = sorted(set(range(len(self.layers))) - set(indices))
-            self._typed.layer_types = [self.layer_types[i] for i in indices + rest]
+            self._typed.layer_types = [self.layer_types[i] for i in [*indices, *rest]]
 
     def set_order(self, order: Sequence[int]) -> None:
         """Say which layers shallow subnets keep; the active depth stays to be set.

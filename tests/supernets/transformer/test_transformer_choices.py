@@ -68,8 +68,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"head": [2, 4]}, r"'head'.*did you mean 'heads'.*allowed: depth, ffn, heads"),
     ({"cross_heads": [2, 4]}, r"cannot make 'cross_heads' elastic"),
     ({"depth": [3], "heads": [4], "ffn": [24]}, r"nothing is elastic"),
-    ({"sequence_length": 21}, r"sequence_length must be 1 to 20, the model's positions, got 21"),
-    ({"sequence_length": 0}, r"got 0"),
+    ({"sequence": 21}, r"sequence must be 1 to 20, the model's positions, got 21"),
+    ({"sequence": 0}, r"got 0"),
     ({"uniform": 1}, r"uniform must be True or False, got 1"),
 ]
 
@@ -86,8 +86,8 @@ def test_more_bad_choices() -> None:
     with pytest.raises(SupernetError, match="'heads'"):
         convert(make_model("timm_beit"), heads=[2, 4])
     with pytest.raises(SupernetError, match="takes no text"):
-        convert(make_model("vit"), sequence_length=5)
-    net = convert(make_model("bert"), sequence_length=6)
+        convert(make_model("vit"), sequence=5)
+    net = convert(make_model("bert"), sequence=6)
     for arguments, message in (((), "labels"), (([],), "at least one batch")):
         with pytest.raises(SupernetError, match=message):
             net.sort_by_importance(*(arguments or ([net.example_inputs()],)))

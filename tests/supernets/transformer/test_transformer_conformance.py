@@ -18,7 +18,7 @@ class _Transformer(SupernetConformance):
 
     def make(self) -> Supernet:
         options: dict[str, Any] = (
-            {} if self.model.startswith(("vit", "deit", "beit", "timm", "clip_vision")) else {"sequence_length": 7}
+            {} if self.model.startswith(("vit", "deit", "beit", "timm", "clip_vision")) else {"sequence": 7}
         )
         return convert(make_model(self.model), **options)
 

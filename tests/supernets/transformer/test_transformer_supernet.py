@@ -114,7 +114,7 @@ def padded(net: TransformerSupernet, fill: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", TEXT_MODELS)
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_padding_is_masked(name: str, attention: str) -> None:
-    net = made(name, None if name in FIXED_ATTENTION else attention, sequence_length=8)
+    net = made(name, None if name in FIXED_ATTENTION else attention, sequence=8)
     zeros = padded(net, 0)
     for arch in archs(net, 1):
         net.activate(arch)
@@ -126,7 +126,7 @@ def test_padding_is_masked(name: str, attention: str) -> None:
 
 
 def test_padding_matters_without_a_mask() -> None:
-    net = made("bert", sequence_length=8)
+    net = made("bert", sequence=8)
     a, b = (padded(net, fill) for fill in (0, 7))
     del a["attention_mask"], b["attention_mask"]
     assert not torch.allclose(out(net, a), out(net, b))
@@ -137,7 +137,7 @@ def test_padding_matters_without_a_mask() -> None:
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_extracted_models_generate(name: str) -> None:
-    net = made(name, sequence_length=6)
+    net = made(name, sequence=6)
     orders = {s.table.name: [0, *reversed(range(1, len(s.layers)))] for s in net.stacks}
     for stack in net.stacks:
         stack.set_order(orders[stack.table.name])
@@ -245,7 +245,7 @@ def labelled(net: TransformerSupernet, n: int = 2) -> list[dict[str, Tensor]]:
 
 
 def test_first_order_score_is_the_derivative_by_a_gate() -> None:
-    net = made("bert", sequence_length=6)
+    net = made("bert", sequence=6)
     layer: Any = net.stacks[0].layers[1]
     batch = labelled(net, 1)[0]
     gate = torch.ones(4, requires_grad=True)
@@ -282,7 +282,7 @@ def test_sorting_by_data_keeps_the_function(name: str) -> None:
 
 
 def test_important_units_come_first() -> None:
-    net = made("bert", sequence_length=6)
+    net = made("bert", sequence=6)
     layer: Any = net.stacks[0].layers[2]
     with torch.no_grad():
         layer.attention.output.dense.weight[:, :12].mul_(1e-4)
@@ -326,7 +326,7 @@ def test_layers_of_mixed_types_keep_theirs() -> None:
         sliding_window=2,
     )
     torch.manual_seed(0)
-    net = convert(hf.Qwen2ForCausalLM(config).eval(), sequence_length=8, depth=[2, 3])
+    net = convert(hf.Qwen2ForCausalLM(config).eval(), sequence=8, depth=[2, 3])
     assert isinstance(net, TransformerSupernet)
     net.stacks[0].set_order([1, 2, 0])
     arch = {**net.active, "depth": 2}
@@ -339,7 +339,7 @@ def test_layers_of_mixed_types_keep_theirs() -> None:
     assert net.model.config.layer_types == config.layer_types  # type: ignore[union-attr]
 
 
-# -- copies, gradients, lengths ----------------------------------------------------------------------
+# -- copies, gradients -------------------------------------------------------------------------------
 
 
 def test_the_model_is_not_changed_and_copies_are_apart() -> None:
@@ -379,16 +379,6 @@ def test_layers_that_do_not_run_get_no_gradient() -> None:
     inputs: Any = net.example_inputs()
     net.train()(**inputs).logits.sum().backward()
     assert all(p.grad is None for layer in net.stacks[0].layers[1:] for p in layer.parameters())
-
-
-def test_sequence_length() -> None:
-    net = made("bert", sequence_length=9)
-    assert net.example_inputs()["input_ids"].shape == (1, 9)  # type: ignore[call-overload]
-    assert net.example_inputs(sequence_length=5)["input_ids"].shape == (1, 5)  # type: ignore[call-overload]
-    longer = made("bert", sequence_length=18)
-    row = net.space.largest[None]
-    assert longer.analytic(row)["macs_m"][0] > 2 * net.analytic(row)["macs_m"][0]
-    assert made("bert").shapes.sequence_length == ENCODER["max_position_embeddings"]
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable")

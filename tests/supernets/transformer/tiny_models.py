@@ -116,6 +116,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "t5": _made("T5ForConditionalGeneration", "T5Config", **T5),
     "t5_gated": _made("T5ForConditionalGeneration", "T5Config", feed_forward_proj="gated-gelu", **T5),
     "t5_encoder": _made("T5EncoderModel", "T5Config", **T5),
+    "t5_classifier": _made("T5ForSequenceClassification", "T5Config", num_labels=3, **T5),
+    "bart_classifier": _made("BartForSequenceClassification", "BartConfig", num_labels=3, **BART),
     "bart": _made("BartForConditionalGeneration", "BartConfig", **BART),
     "marian": _made("MarianMTModel", "MarianConfig", **BART),
     "clip": _clip,
@@ -135,7 +137,17 @@ VARIANTS = [
     "mistral",
 ]
 VARIANTS += ["timm_eva_norm", "timm_eva_plain", "timm_vit_norm"]
-VARIANTS += ["qwen2", "gemma", "t5_gated", "t5_encoder", "marian", "clip_vision", "clip_text"]
+VARIANTS += [
+    "qwen2",
+    "gemma",
+    "t5_gated",
+    "t5_encoder",
+    "t5_classifier",
+    "bart_classifier",
+    "marian",
+    "clip_vision",
+    "clip_text",
+]
 TEXT_MODELS = [name for name in MODELS if not name.startswith(("vit", "deit", "beit", "timm", "clip_vision"))]
 GENERATORS = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "t5", "t5_gated", "bart", "marian"]
 
