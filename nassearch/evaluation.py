@@ -144,9 +144,9 @@ def inputs_fault(net: Supernet, task: Task) -> str | None:
         return f"it takes {_told(expected)}, the task gives {_told(given)}"
     if not named:
         return None
-    if "sequence_length" in signature(net.example_inputs).parameters:
+    if "sequence" in signature(net.example_inputs).parameters:
         try:
-            net.example_inputs(sequence_length=task.input_shape[0])  # type: ignore[call-arg]
+            net.example_inputs(sequence=task.input_shape[0])  # type: ignore[call-arg]
         except SupernetError as error:
             return f"the task's inputs are too long: {error}; give a smaller max_length"
     modes = [(m, m.training) for m in net.modules()]

@@ -120,18 +120,19 @@ class CostModel:
             self._fixed[2] = rest
 
     def _macs(self, inputs: Inputs) -> int:
+        """Count on shapes alone, or with numbers where a model looks at values, e.g. for the end of a text."""
         net = self._net
         try:
             return count_macs(extract_active(net.model, net.stacks, meta=True), inputs)
-        except (NotImplementedError, RuntimeError):
-            pass  # a model that looks at values, e.g. for the end of a text: the meta device has none
+        except (NotImplementedError, RuntimeError) as error:
+            without_values = error
         real = _without_masks(net.example_inputs(batch_size=1), "cpu")
         try:
             return count_macs(extract_active(net.model, net.stacks).to("cpu"), real)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise SupernetError(
-                f"the multiply-accumulates of a {type(net.model).__name__} cannot be counted: neither shapes alone nor "
-                f"example inputs go through it ({type(error).__name__}: {error})"
+                f"the multiply-accumulates of a {type(net.model).__name__} cannot be counted: neither shapes alone "
+                f"({without_values}) nor example inputs ({type(error).__name__}: {error}) go through it"
             ) from error
 
     def _per_layer(self, stack: WiredStack, base: int, inputs: Inputs) -> int:

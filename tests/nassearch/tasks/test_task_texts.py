@@ -207,7 +207,7 @@ def test_a_pretrained_model_is_instatuned_and_its_subnets_scored(make, folder):
 
 def test_models_that_do_not_fit_are_told_before_training(make, folder):
     task = make(folder)
-    assert "too long: sequence_length must be 1 to 4" in inputs_fault(bert(max_position_embeddings=4), task)
+    assert "too long: sequence must be 1 to 4" in inputs_fault(bert(max_position_embeddings=4), task)
     task.model_options = {"num_classes": 3}
     assert inputs_fault(bert(), task) == "it has 2 classes, the task 3"
     base = convert(hf.BertModel(bert().model.config))
