@@ -161,7 +161,7 @@ class Search:
 
     def _new_retry(self, retries: Iterable[Retry]) -> Retry | None:
         """Log a round of what failed, where that is asked for; what an interrupted round still does is not asked."""
-        doing = {id_ for retry in retries if len(retry.outcomes) < len(retry.ids) for id_ in retry.ids}
+        doing = {id_ for retry in retries for id_ in retry.ids if id_ not in retry.outcomes}
         failed = [id_ for id_, outcome in self._outcomes.items() if outcome.status != "ok" and id_ not in doing]
         return self._store.retry(failed) if failed and self._settings.retry_failed else None
 

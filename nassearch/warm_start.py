@@ -263,7 +263,8 @@ def _lenders(problem: Problem, sources: list[_Source]) -> dict[str, list[_Source
     """Return each metric to be reused with the runs that it can be taken from.
 
     Raises:
-        ConfigError: No run has it under the same conditions; the message says what differs in each.
+        ConfigError: No run has it under the same conditions, or runs of different devices have; the message says what
+            differs in each.
     """
     quality = list(problem.task.metrics)
     lenders: dict[str, list[_Source]] = {}
@@ -281,9 +282,26 @@ def _lenders(problem: Problem, sources: list[_Source]) -> dict[str, list[_Source
                 lenders[metric] = [s for s in sources if why[s] is None]
                 if not lenders[metric]:
                     faults += [f"--reuse {name}: {w}" for w in why.values()]
+                elif fault := _mixed_devices(metric, lenders[metric]):
+                    faults.append(f"--reuse {name}: {fault}")
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
     return lenders
+
+
+def _mixed_devices(metric: str, lenders: Iterable[_Source]) -> str | None:
+    """Return what is wrong where the values of a metric to be reused were measured on different devices, or None."""
+    found: dict[str, str] = {}
+    for source in lenders:
+        for outcome in source.outcomes.values():
+            if (device := devices_of(outcome.device).get(metric)) is not None:
+                found.setdefault(device.fingerprint, f"on {device} in {source.folder}")
+    if len(found) < 2:
+        return None
+    return (
+        f"{metric} was measured {' and '.join(found.values())}; figures of different devices never mix: give "
+        f"--warm-start runs of one device, or leave {metric} out of --reuse and measure it anew"
+    )
 
 
 def _columns(

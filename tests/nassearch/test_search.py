@@ -208,7 +208,7 @@ def test_failed_evaluations_are_done_again_where_asked_and_the_search_stays_exac
 
     # The same with crashes: what an interrupted round still has to do is done without asking again.
     seen = 0
-    for crash, retry in ((1, True), (0, True), (len(failed) - 1, False), (2, False)):
+    for crash, retry in ((1, True), (0, False), (len(failed) - 1, False), (2, False)):
         evaluator = ToyEvaluator(crash, fail=lambda a: a["w.0"] == 4 and a["w.1"] == 4)
         with pytest.raises(_Crash):
             run("parts", evaluator, 25, retry)
@@ -219,6 +219,19 @@ def test_failed_evaluations_are_done_again_where_asked_and_the_search_stays_exac
     assert run("parts", ToyEvaluator(), 32, retry=True) == whole
     with Store(tmp_path / "parts" / "evaluations.sqlite", SPACE) as store:
         assert {i for i, o in store.first_outcomes().items() if o.status == "failed"} >= set(failed)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_failed_again_in_a_stopped_round_of_retries_is_done_again(tmp_path: Path, asynchronous: bool) -> None:
+    def run(evaluator: ToyEvaluator, retry: bool = False) -> dict[int, tuple[tuple[int, ...], float, str]]:
+        return _run(tmp_path, evaluator, budget=8, asynchronous=asynchronous, max_failures=4, retry_failed=retry)
+
+    for retry in (False, False, True):  # 8 failures, then the round stops after 4 of them
+        with pytest.raises(EvaluationError, match="--retry-failed"):
+            run(ToyEvaluator(fail=lambda _: True), retry)
+    mended = ToyEvaluator()
+    assert [status for _, _, status in run(mended, retry=True).values()] == ["ok"] * 8
+    assert len(mended.seen) == 8  # what was not done yet is not done twice
 
 
 def test_a_metric_that_is_missing_or_not_finite_is_a_failure(tmp_path: Path) -> None:

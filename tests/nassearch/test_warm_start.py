@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import pytest
 from rich.console import Console
 
 import nassearch
+from nassearch import executors
 from nassearch.config import make_config
 from nassearch.console import make_console
+from nassearch.errors import ConfigError
 from nassearch.evaluation import Part, SupernetEvaluator
 from nassearch.problem import make_problem
 from nassearch.runs import Run
@@ -171,6 +175,27 @@ def test_several_runs_are_joined(warm: WarmRun, finished: Path, tmp_path: Path) 
     # The scale of a prior is that of one run: the second run's own setting is known, the first one's a prior.
     assert np.isfinite(taken.known["latency_ms@board"]).sum() == 12
     assert np.isfinite(taken.prior["latency_ms@board"]).sum() == 12
+
+
+@pytest.mark.parametrize("ids", ["id > 0", "id > 6"])
+def test_costs_that_different_devices_measured_are_not_reused_together(
+    finished: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch, ids: str
+) -> None:
+    """As for a cluster, whose device is not known yet; of two runs, and of one run that mixes them."""
+    with contextlib.closing(sqlite3.connect(run_folder / "evaluations.sqlite")) as db, db:
+        for id_, said in db.execute(f"SELECT id, device FROM evaluations WHERE {ids}").fetchall():  # noqa: S608
+            facts = json.loads(said)
+            facts["latency_ms"]["device"]["fingerprint"] = "f0"
+            db.execute("UPDATE evaluations SET device = ? WHERE id = ?", (json.dumps(facts), id_))
+    monkeypatch.setattr(executors, "measures_elsewhere", lambda *_: True)
+    settings = BOARD | {"objectives": ["top1:max", "latency_ms:min"], "latency": ["cpu:eager,budget_ms=20"]}
+    settings |= {"reuse": ["latency_ms"], "out": str(run_folder.parent / "x")}
+    runs = [str(finished), str(run_folder)] if ids == "id > 0" else [str(run_folder)]
+    with pytest.raises(ConfigError, match=r"--reuse latency_ms: .*\(f0\).*runs of one device"):
+        gather(make_problem(make_config(settings | {"warm_start": runs})))
+    taken = gather(make_problem(make_config(settings | {"warm_start": [str(finished)]})))
+    assert taken is not None
+    assert len(taken.devices) == 1
 
 
 def test_a_warm_start_survives_its_store(warm: WarmRun, finished: Path, tmp_path: Path) -> None:
