@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Derived:
             their values.
 
     Raises:
-        SearchSpaceError: No name, or an empty combination.
+        SearchSpaceError: No name, an empty combination, or one that does not map genes to values.
 
     Example:
         >>> Derived("path 0-1-3 open", [{"0-1": ["skip", "conv3x3"], "1-3": ["skip", "conv3x3"]}]).genes
@@ -35,6 +35,9 @@ class Derived:
 
     def __init__(self, name: str, any_of: Iterable[Condition]) -> None:
         self.name = name
+        any_of = tuple(any_of) if isinstance(any_of, Iterable) else (any_of,)
+        if not all(map(_is_condition, any_of)):
+            raise SearchSpaceError(f"derived feature {name!r}: each combination maps genes to values, got {any_of!r}")
         self.any_of: tuple[Mapping[str, frozenset[Value]], ...] = tuple(
             {gene: frozenset(values) for gene, values in condition.items()} for condition in any_of
         )
@@ -63,6 +66,17 @@ class Derived:
         if not isinstance(data, Mapping) or set(data) != {"name", "any_of"}:
             raise SearchSpaceError(f"not a derived feature: 'name' and 'any_of' are needed, got {data!r}")
         return cls(data["name"], data["any_of"])
+
+
+def _is_condition(data: Any) -> bool:
+    """Return whether data maps gene names to collections of values (a string is none)."""
+    return isinstance(data, Mapping) and all(
+        isinstance(gene, str)
+        and isinstance(values, Collection)
+        and not isinstance(values, str | Mapping)
+        and all(isinstance(v, Hashable) for v in values)
+        for gene, values in data.items()
+    )
 
 
 def derived_columns(

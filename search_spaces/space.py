@@ -97,6 +97,8 @@ class SearchSpace:
         for what, given in (("gene", names), ("derived feature", [d.name for d in self.derived])):
             if repeated := sorted({n for n in given if given.count(n) > 1}):
                 raise SearchSpaceError(f"search space {self.name!r} repeats {what} names {repeated}")
+        if self.derived and (same := sorted({d.name for d in self.derived} & set(self._encoder.names))):
+            raise SearchSpaceError(f"search space {self.name!r}: derived features {same} have names of genes' features")
         clash = sorted(set(names) & {n.rpartition(".")[0] for n in names})
         if clash:
             raise SearchSpaceError(f"search space {self.name!r}: {clash} name both a gene and a group of genes")

@@ -172,9 +172,17 @@ def test_derived_features_change_the_identity_and_not_the_networks() -> None:
         ([("both", [])], "empty combination"),
         ([("both", [{"a": []}])], "empty combination"),
         ([("", [{"a": [1]}])], "needs a name"),
+        ([("a=1", [{"b": [1]}])], "names of genes' features"),
+        ([("a", [{"b": [1]}])], "names of genes' features"),
     ],
 )
 def test_bad_derived_features_are_refused(derived: list[tuple[str, list[dict[str, list[int]]]]], message: str) -> None:
     genes = [Gene("a", [1, 2]), Gene("b", [1, 2])]
     with pytest.raises(SearchSpaceError, match=message):
         SearchSpace("s", genes, derived=[Derived(*d) for d in derived])
+
+
+@pytest.mark.parametrize("any_of", [5, None, [5], [{"a": 5}], [{"a": "12"}], [{"a": [[1]]}], ["a"], [[["a", [1]]]]])
+def test_derived_features_from_damaged_data_are_refused(any_of: object) -> None:
+    with pytest.raises(SearchSpaceError, match="maps genes to values"):
+        Derived.from_json({"name": "both", "any_of": any_of})
