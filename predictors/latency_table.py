@@ -121,9 +121,15 @@ class LatencyTable:
         stray = sorted(set(self.blocks) - set(self.keys))
         if stray:
             raise LatencyTableError(f"measured blocks that are in no slot: {', '.join(stray[:3])}")
-        wrong = [k for k, t in self.blocks.items() if not (np.isfinite(t.median_ms) and t.median_ms > 0)]
-        if wrong:
-            raise LatencyTableError(f"the latency of block {wrong[0]!r} is {self.blocks[wrong[0]].median_ms} ms")
+        measured = {f"block {key!r}": timing for key, timing in self.blocks.items()}
+        measured |= {f"network {list(row)}": timing for row, timing in self.networks.items()}
+        if self.overhead is not None:
+            measured["a call that does nothing"] = self.overhead
+        for what, t in measured.items():
+            if not (np.isfinite(t.median_ms) and t.median_ms > 0):
+                raise LatencyTableError(f"the latency of {what} is {t.median_ms} ms")
+            if not (np.isfinite(t.iqr_ms) and t.iqr_ms >= 0):
+                raise LatencyTableError(f"the spread of the latency of {what} is {t.iqr_ms} ms")
 
     # -- growing -------------------------------------------------------------------------------------
 

@@ -76,6 +76,12 @@ class TablePredictor(Predictor):
             self._prior_of_sums = self.table.as_prior()
         return self._prior_of_sums
 
+    def _fit_any(self, X: Floats, y: Floats, prior: Predictor | None = None) -> None:
+        super()._fit_any(X, y, prior)
+        if self._correction == "none" and self._constant is not None:
+            self._constant = None  # equal targets say nothing about other rows: the sums stay as they are
+            self._fit(X, y)
+
     def _fit(self, X: Floats, y: Floats) -> None:
         self._model = self._line = None
         if self._correction == "none":

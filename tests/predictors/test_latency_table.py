@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from predictors import LatencySetting, LatencyTable, describe_device, make_predictor
+from predictors import LatencySetting, LatencyTable, describe_device, load_predictor, make_predictor
 from predictors.errors import LatencyTableError
 from predictors.latency_table import Slot, Timing
 from search_spaces import Gene, SearchSpace
@@ -129,6 +129,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         (lambda d: d["slots"][1].update(genes=["no"]), "genes that the space has not: no"),
         (lambda d: d["slots"][0].update(states=[77]), "beyond the 7"),
         (lambda d: d["blocks"]["stem"].update(median_ms=-1.0), "-1.0 ms"),
+        (lambda d: d["overhead"].update(median_ms=float("nan")), "a call that does nothing is nan ms"),
+        (lambda d: d["overhead"].update(iqr_ms=float("nan")), "spread of the latency of a call that does nothing is n"),
+        (lambda d: d["blocks"]["stem"].update(iqr_ms=float("inf")), "spread of the latency of block 'stem' is inf"),
         (lambda d: d["blocks"].update(other=d["blocks"]["stem"]), "in no slot: other"),
         (lambda d: d["setting"].update(backend="abacus"), "abacus"),
     ],
@@ -165,3 +168,22 @@ def test_a_table_is_a_prior() -> None:
     fitted = make_predictor("ridge").fit(X[:4], truth[:4], prior=prior)
     assert fitted.transfer in ("line", "residual")
     np.testing.assert_allclose(fitted.predict(X)[0], truth, rtol=0.02)
+
+
+def test_sums_stay_sums_where_targets_are_constant(tmp_path: Path) -> None:
+    """The smallest and the largest network cost the same here, those between do not."""
+    space = SearchSpace("flat", [Gene("w", (16, 32, 64))])
+    slots = (Slot("block", ("w",), (0, 1, 2)),)
+    table = LatencyTable(space, SETTING, describe_device(SETTING), ("a", "b", "c"), slots)
+    table = table.with_overhead(Timing(0.25, 0.01, 50))
+    for key, ms in {"a": 1.0, "b": 2.0, "c": 1.0}.items():
+        table = table.with_block(key, Timing(ms, 0.1, 20))
+    rows = np.array([[0], [1], [2]])
+    X = space.features(rows)
+    fitted = make_predictor("table", table=table, correction="none").fit(X[[0, 2, 0]], [3.0, 3.0, 3.0])
+    fitted.save(tmp_path / "p")
+    for predictor in (table.as_prior(), fitted, load_predictor(tmp_path / "p")):
+        mean, std = predictor.predict(X)
+        np.testing.assert_array_equal(mean, [1.0, 2.0, 1.0])
+        assert np.isfinite(std).all()
+        np.testing.assert_array_equal(predictor.predict_mean(X), mean)
