@@ -1,4 +1,4 @@
-"""Which folders a run may take, and who holds one."""
+"""Which folders a run may take, and who holds one or a file."""
 
 from __future__ import annotations
 
@@ -51,9 +51,22 @@ def check_folder_is_free(folder: Path, overwrite: bool = False) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder; the lock goes with the process, however that ends."""
-    with (folder / ".lock").open("a") as file:
+    with _held(folder / ".lock", folder):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold a file by a hidden one beside it, which stays; the lock goes with the process, however that ends."""
+    with _held(path.with_name(f".{path.name}.lock"), path):
+        yield
+
+
+@contextmanager
+def _held(lock: Path, what: Path) -> Iterator[None]:
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunFolderError(f"{folder} is in use by another process; wait for it or stop it first") from None
+            raise RunFolderError(f"{what} is in use by another process; wait for it or stop it first") from None
         yield

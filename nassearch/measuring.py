@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nassearch.errors import ConfigError
+from nassearch.folders import locked_file
 from predictors.latency_table import LatencyTable, Slot, Timing
 from search_spaces import Rows
 
@@ -70,15 +71,20 @@ class TableMeasurement:
         _check_setting(self.setting)
         if not self.path.parent.is_dir():
             raise ConfigError(f"--table {self.path}: the folder {self.path.parent} does not exist; make it first")
-        plan, self._blocks = plan_table(self.net, self.setting)
-        self.table = plan
-        if self.path.exists():
-            self.table = LatencyTable.load(self.path)
-            if reason := self.table.difference(plan):
-                raise ConfigError(
-                    f"--table {self.path} cannot be continued: {reason}. Figures that cannot be compared never mix; "
-                    "give another file"
-                )
+        self.table, self._blocks = plan_table(self.net, self.setting)
+        self._load()
+
+    def _load(self) -> None:
+        """Go on with what the file has, where there is one."""
+        if not self.path.exists():
+            return
+        found = LatencyTable.load(self.path)
+        if reason := found.difference(self.table):
+            raise ConfigError(
+                f"--table {self.path} cannot be continued: {reason}. Figures that cannot be compared never mix; "
+                "give another file"
+            )
+        self.table = found
 
     def steps(self) -> list[Step]:
         """Return what is left to measure: in each pass the overhead of a call, blocks, networks."""
@@ -117,11 +123,16 @@ class TableMeasurement:
 
         Yields:
             Each step and its figure.
+
+        Raises:
+            ConfigError: Another process measures into the file, or put something else there.
         """
-        for step in self.steps():
-            timing, self.table = step.measure(self.table)
-            self.table.save(self.path)
-            yield step, timing
+        with locked_file(self.path):
+            self._load()  # another process may have gone on with it since
+            for step in self.steps():
+                timing, self.table = step.measure(self.table)
+                self.table.save(self.path)
+                yield step, timing
 
     def _overhead(self, table: LatencyTable) -> tuple[Timing, LatencyTable]:
         import torch

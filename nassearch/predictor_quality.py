@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,16 +124,26 @@ def check_predictors(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names or DEFAULT_PREDICTORS))
 
 
-def rows_of(run: Run, metric: str) -> tuple[NDArray[np.float32], NDArray[np.float64], list[Record]]:
+def rows_of(
+    run: Run, metric: str, *, without: Container[tuple[int, ...]] = ()
+) -> tuple[NDArray[np.float32], NDArray[np.float64], list[Record]]:
     """Return features ``[n, f]`` and values ``[n]`` of the successful evaluations of a metric, with their records.
+
+    Args:
+        run: The run.
+        metric: One of its metrics.
+        without: Rows to leave out.
 
     Raises:
         ConfigError: There are fewer than `LEAST_ROWS`.
     """
     done = [r for r in run.records if r.status == "ok" and np.isfinite(r.values.get(metric, np.nan))]
+    if without:
+        done = [r for r in done if r.row not in without]
+    beside = " besides those that the other run reused" if without else ""
     if len(done) < LEAST_ROWS:
         raise ConfigError(
-            f"{run.folder} has {len(done)} successful evaluations of {metric}, predictors are judged with "
+            f"{run.folder} has {len(done)} successful evaluations of {metric}{beside}, predictors are judged with "
             f"{LEAST_ROWS} or more; go on with: nassearch run --resume {run.folder}"
         )
     X = run.space.features(np.array([r.row for r in done], dtype=np.int64))
@@ -144,8 +154,12 @@ def metric_of_prior(run: Run, prior: Run, metric: str) -> str | None:
     """Return the metric of another run that tells of a run's metric: of the same name, else the only one of its kind.
 
     Raises:
-        ConfigError: The runs are of different spaces.
+        ConfigError: It is the same run, or the runs are of different spaces.
     """
+    if prior.folder.resolve() == run.folder.resolve():
+        raise ConfigError(
+            f"--prior {prior.folder} is the run itself, which would be judged on what it was told; give another run"
+        )
     if prior.space.identity != run.space.identity:
         raise ConfigError(
             f"--prior {prior.folder} is of space {prior.space.name!r} ({prior.space.identity}), {run.folder} of "
@@ -155,6 +169,14 @@ def metric_of_prior(run: Run, prior: Run, metric: str) -> str | None:
         return metric
     alike = [m for m in prior.goal.metrics if base_name(m) == base_name(metric)]
     return alike[0] if len(alike) == 1 else None
+
+
+def shared_rows(run: Run, metric: str) -> frozenset[tuple[int, ...]]:
+    """Return rows whose value of a metric was taken over from an earlier run: a prior that has them knows the answer.
+
+    They are left out of any prior, since the run they come from may have been moved, or have taken them over itself.
+    """
+    return frozenset(r.row for r in run.records if metric in r.reused)
 
 
 def metrics_of_table(run: Run, metrics: Sequence[str], table: LatencyTable, source: Path) -> list[str]:
@@ -236,7 +258,7 @@ def fit_metric(
     for name in names:
         fit(name, make_predictor(name, seed=seed))
     if prior is not None and (there := metric_of_prior(run, prior, metric)) is not None:
-        X0, y0, _ = rows_of(prior, there)
+        X0, y0, _ = rows_of(prior, there, without=shared_rows(run, metric))
         tell(f"{there} of {prior.folder}: {names[0]}")
         known = make_predictor(names[0], seed=seed).fit(X0, y0)
         fit(f"{names[0]} + prior", make_predictor(names[0], seed=seed), known)

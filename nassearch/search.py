@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,8 +115,7 @@ class Search:
     def _evaluate(self, proposals: list[Proposal]) -> None:
         self._submit(proposals)
         while self._executor.in_flight:
-            for outcome in self._executor.wait():
-                self._record(outcome)
+            self._record_all(self._executor.wait())
 
     # -- one by one: every worker is always busy; the order is that of the log ------------------------
 
@@ -141,8 +140,7 @@ class Search:
                 self._submit(batch)
             if not self._executor.in_flight:
                 return
-            for outcome in self._executor.wait():
-                self._record(outcome)
+            for outcome in self._record_all(self._executor.wait()):
                 self._tell([self._proposals[outcome.id]])
 
     # -- shared --------------------------------------------------------------------------------------
@@ -190,6 +188,18 @@ class Search:
         scored = any(not is_measured(m) for m in part.values) and scores <= part.values.keys()
         costs = tuple(m for m in self._goal.metrics if is_measured(m) and m not in part.values)
         return Job(proposal.id, arch, None if scored else "search", costs)
+
+    def _record_all(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Record all that came together, also where one of them ends the run."""
+        error: EvaluationError | None = None
+        for outcome in outcomes:
+            try:
+                self._record(outcome)
+            except EvaluationError as found:
+                error = error or found
+        if error is not None:
+            raise error
+        return outcomes
 
     def _record(self, outcome: Outcome) -> None:
         if outcome.status == "ok" and (part := self._reused.get(self._proposals[outcome.id].row)):

@@ -76,7 +76,7 @@ def predictors(
     for name in metrics:
         quality.rows_of(found_run, name)
         if other is not None and (there := quality.metric_of_prior(found_run, other, name)) is not None:
-            quality.rows_of(other, there)
+            quality.rows_of(other, there, without=quality.shared_rows(found_run, name))
     blocks, told = None, []
     if table is not None:
         from predictors import LatencyTable

@@ -111,6 +111,7 @@ def test_an_interrupted_table_goes_on_and_ends_as_if_it_had_not_been(quick: list
     steps = stopped.run()
     for _ in range(7):
         next(steps)
+    steps.close()
     assert len(LatencyTable.load(tmp_path / "t.json").blocks) == 6
     again = TableMeasurement(net, setting, tmp_path / "t.json", rows)
     assert len(again.steps()) == 13
@@ -119,6 +120,18 @@ def test_an_interrupted_table_goes_on_and_ends_as_if_it_had_not_been(quick: list
     assert len(quick) == 20
     assert LatencyTable.load(tmp_path / "t.json") == LatencyTable.load(tmp_path / "whole.json")
     assert TableMeasurement(net, setting, tmp_path / "t.json", rows).steps() == []
+
+
+def test_two_that_measure_into_one_file_lose_no_figures(quick: list[str], call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    first, second = (TableMeasurement(mlp(), LatencySetting.parse(SETTING), path, no_rows(mlp())) for _ in range(2))
+    steps = first.run()
+    for _ in range(3):
+        next(steps)
+    assert "t.json is in use by another process" in call("measure", *FLAGS, "--table", path, code=2)
+    assert len(list(steps)) == 13
+    assert list(second.run()) == []  # it was made before the first one began
+    assert LatencyTable.load(path) == first.table == second.table
 
 
 def test_of_several_passes_the_fastest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from nassearch.cli import _run
+from nassearch.errors import ConfigError
 from nassearch.measuring import plan_table
-from nassearch.predictor_quality import fit_metric
+from nassearch.predictor_quality import fit_metric, rows_of, shared_rows
 from nassearch.runs import Run
 from predictors import LatencySetting, LatencyTable, load_predictor
 from predictors.latency_table import Timing
@@ -102,6 +104,24 @@ def test_another_run_is_a_prior(call: Call, run_folder: Path, tmp_path: Path) ->
     out = call("predictors", run_folder, *FAST, "--metric", "latency_ms", "--prior", other)
     assert "ridge + prior" in out
     assert "svr + prior" not in out
+
+
+def test_a_prior_knows_no_value_that_it_is_judged_on(call: Call, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run_folder)
+    assert "is the run itself" in call("predictors", run_folder, *FAST, "--prior", tmp_path / "link", code=2)
+    other = Run(Path(shutil.copytree(run_folder, tmp_path / "other")))
+    with contextlib.closing(sqlite3.connect(run_folder / "evaluations.sqlite")) as db, db:
+        taken = json.dumps({"latency_ms": f"reused from {other.folder}"})
+        db.execute("UPDATE evaluations SET measured = ? WHERE id <= 2", (taken,))
+    run = Run(run_folder)
+    shared = shared_rows(run, "latency_ms")
+    assert shared == {r.row for r in run.records[:2]}
+    assert shared_rows(run, "top1") == frozenset()
+    assert len(rows_of(other, "latency_ms", without=shared)[2]) == 10
+    with contextlib.closing(sqlite3.connect(run_folder / "evaluations.sqlite")) as db, db:
+        db.execute("UPDATE evaluations SET measured = ?", (taken,))
+    with pytest.raises(ConfigError, match="0 successful evaluations of latency_ms besides those"):
+        fit_metric(Run(run_folder), "latency_ms", ["ridge"], prior=other)
 
 
 def test_a_table_stands_beside_the_others(call: Call, run_folder: Path, tmp_path: Path) -> None:

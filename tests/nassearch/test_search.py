@@ -18,7 +18,7 @@ from nassearch.executors.local import LocalExecutor
 from nassearch.goal import Goal
 from nassearch.objectives import Objective
 from nassearch.search import Search, SearchSettings
-from nassearch.store import Store
+from nassearch.store import Outcome, Store
 from nassearch.strategies import make_strategy
 from search_spaces import Gene, SearchSpace
 
@@ -232,6 +232,25 @@ def test_what_failed_again_in_a_stopped_round_of_retries_is_done_again(tmp_path:
     mended = ToyEvaluator()
     assert [status for _, _, status in run(mended, retry=True).values()] == ["ok"] * 8
     assert len(mended.seen) == 8  # what was not done yet is not done twice
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_came_together_with_the_failure_that_ends_a_run_is_saved(tmp_path: Path, asynchronous: bool) -> None:
+    class Together(LocalExecutor):
+        @property
+        def slots(self) -> int:
+            return 6
+
+        def wait(self) -> list[Outcome]:
+            return [outcome for _ in range(self.in_flight) for outcome in super(Together, self).wait()]
+
+    settings = SearchSettings(6, 6, 5, "random", asynchronous, max_consecutive_failures=2)
+    strategy = make_strategy("random", SPACE, objectives=OBJECTIVES, constraints=(), seed=5, budget=6)
+    with Store(tmp_path / "evaluations.sqlite", SPACE, create=True) as store:
+        executor = Together(ToyEvaluator(fail=lambda _: True), ExecutorSettings())
+        with pytest.raises(EvaluationError, match="2 evaluations failed in a row"):
+            Search(strategy, executor, store, GOAL, settings).run()
+        assert len(store.outcomes()) == 6
 
 
 def test_a_metric_that_is_missing_or_not_finite_is_a_failure(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_costs_that_different_devices_measured_are_not_reused_together(
 ) -> None:
     """As for a cluster, whose device is not known yet; of two runs, and of one run that mixes them."""
     with contextlib.closing(sqlite3.connect(run_folder / "evaluations.sqlite")) as db, db:
-        for id_, said in db.execute(f"SELECT id, device FROM evaluations WHERE {ids}").fetchall():  # noqa: S608
+        for id_, said in db.execute(f"SELECT id, device FROM evaluations WHERE {ids}").fetchall():
             facts = json.loads(said)
             facts["latency_ms"]["device"]["fingerprint"] = "f0"
             db.execute("UPDATE evaluations SET device = ? WHERE id = ?", (json.dumps(facts), id_))
