@@ -25,18 +25,18 @@ VISION_TRANSFORMER = Family(
 )
 
 # The attention of these reshapes its result to the width of the model, so it cannot run with fewer heads.
+_FIXED_HEADS = Stack(
+    layers="blocks",
+    heads=None,
+    # SwiGLU comes with separate (fc1_g, fc1_x) or packed weights (GluMlp: fc1 holds two parts).
+    ffn=Dim(rows=("?mlp.fc1_g", "?mlp.fc1_x", "?mlp.fc1:*", "mlp.norm"), columns=("mlp.fc2",)),
+)
+
 BEIT = Family(
     name="timm-beit",
     library="timm",
     models=("Beit",),
-    stacks=(
-        Stack(
-            layers="blocks",
-            heads=None,
-            # The MLP may be SwiGLU, with separate weights (fc1_g, fc1_x).
-            ffn=Dim(rows=("?mlp.fc1_g", "?mlp.fc1_x", "?mlp.fc1:*", "mlp.norm"), columns=("mlp.fc2",)),
-        ),
-    ),
+    stacks=(_FIXED_HEADS,),
     inputs=("image",),
 )
 
@@ -44,14 +44,7 @@ EVA = Family(
     name="timm-eva",
     library="timm",
     models=("Eva",),
-    stacks=(
-        Stack(
-            layers="blocks",
-            heads=None,
-            # SwiGLU comes with separate (fc1_g, fc1_x) or packed weights (GluMlp: fc1 holds two parts).
-            ffn=Dim(rows=("?mlp.fc1_g", "?mlp.fc1_x", "?mlp.fc1:*", "mlp.norm"), columns=("mlp.fc2",)),
-        ),
-    ),
+    stacks=(_FIXED_HEADS,),
     inputs=("image",),
 )
 
