@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,6 +32,8 @@ class Task(ABC):
         training_defaults: Settings of supernet training that suit the data, and ``batch_size``; under
             ``options``, method -> its options.
         fingerprint: Hash of the data, the splits and the seed; runs refuse to mix fingerprints.
+        auto_model: transformers' class that loads a pre-trained model with the head that the task needs, e.g.
+            ``"AutoModelForSequenceClassification"``; None where there is none.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Task(ABC):
     input_shape: tuple[int, ...]
     training_defaults: dict[str, Any]
     fingerprint: str
+    auto_model: ClassVar[str | None] = None
 
     @abstractmethod
     def size(self, split: Split) -> int:

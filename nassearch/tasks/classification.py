@@ -44,6 +44,8 @@ class ImageClassification(Task):
         statistics: Mean and standard deviation of each channel, where they are known already.
     """
 
+    auto_model = "AutoModelForImageClassification"
+
     def __init__(
         self,
         *,

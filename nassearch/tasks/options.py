@@ -82,6 +82,7 @@ class TaskRequest:
         options: Every option of the task: as given, else its default.
         seed: Seed of the splits and of everything drawn once.
         base: Where relative paths count from if they lead nowhere here: the folder a run was started in.
+        model: The pre-trained model of the run, a folder or hub id: where its tokenizer or image processor is.
     """
 
     spec: str
@@ -90,6 +91,7 @@ class TaskRequest:
     options: Mapping[str, Any]
     seed: int
     base: Path | None = None
+    model: str | None = None
 
     def path(self, text: str) -> Path:
         """Return a path of the specification, with ``~`` spelt out and ``base`` tried where it is not here."""

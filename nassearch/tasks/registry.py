@@ -99,7 +99,7 @@ def list_tasks() -> list[TaskEntry]:
     return [_REGISTRY[name] for name in sorted(_REGISTRY)]
 
 
-def make_task(spec: str, *, seed: int = 0, base: Path | None = None) -> Task:
+def make_task(spec: str, *, seed: int = 0, base: Path | None = None, model: str | None = None) -> Task:
     """Build the task that a specification names.
 
     Args:
@@ -107,6 +107,7 @@ def make_task(spec: str, *, seed: int = 0, base: Path | None = None) -> Task:
             ``"imagefolder:/data/photos,image_size=64"``.
         seed: Seed of the splits and of everything drawn once.
         base: Where relative paths count from if they lead nowhere here, see `TaskRequest.path`.
+        model: The pre-trained model of the run, for tasks that need its tokenizer, see `TaskRequest.model`.
 
     Raises:
         ConfigError: An unknown task (the nearest name is suggested) or bad options, all together.
@@ -127,7 +128,7 @@ def make_task(spec: str, *, seed: int = 0, base: Path | None = None) -> Task:
         )
     if not argument and ":" in entry.usage:
         raise ConfigError(f"task {name!r} needs to know which data; write {entry.usage}")
-    return entry.build(TaskRequest(spec.strip(), name, argument, options, seed, base))
+    return entry.build(TaskRequest(spec.strip(), name, argument, options, seed, base, model))
 
 
 def from_payload(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:

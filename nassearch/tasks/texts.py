@@ -108,6 +108,8 @@ class TextClassification(Task):
         details: More for `describe`.
     """
 
+    auto_model = "AutoModelForSequenceClassification"
+
     def __init__(
         self,
         *,
