@@ -93,7 +93,6 @@ class Linas(Strategy):
         small = space.n_genotypes <= 10 * _ENUMERATE_AT_MOST
         self._everything = space.enumerate(_ENUMERATE_AT_MOST) if small else None
         self._known: dict[str, tuple[Rows, Values]] = {}
-        self._possible = np.array([[-np.inf], [np.inf]])
         self._fallback: str | None = None
         self._warned = False
         self._predicted: dict[bytes, Values] = {}
@@ -166,7 +165,6 @@ class Linas(Strategy):
             rows = self._most_useful(rows)
         targets = np.concatenate([self.F[:, self._measured_columns], self.V[:, self._violation_columns]], axis=1)
         self._models.fit(self.told[rows], targets[rows], self._known)
-        self._possible = self._measurable(targets[rows, : len(self._measured_columns)])
         n = len(rows)
         # One-sided 5 % limit of Kendall's tau between unrelated rankings.
         chance = 1.645 * float(np.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))))
@@ -176,16 +174,6 @@ class Linas(Strategy):
                 tau = quality["kendall_tau"]
                 return f"cross-validated Kendall tau of {name} is {tau:.2f}; chance reaches {chance:.2f} with {n} rows"
         return None
-
-    def _measurable(self, measured: Values) -> Values:
-        """Return the least and greatest value that each measured metric can have, to be made small, ``[2, k]``.
-
-        No batch is worth choosing for an accuracy above 100 % or a negative latency, and no box of hypervolumes for
-        their sake; what was measured is possible whatever a metric's name says.
-        """
-        some = [self.objectives[j] for j in self._measured_columns]
-        ends = np.sort(np.array([o.sign * np.array(natural_range(o.metric)) for o in some]).reshape(-1, 2), axis=1).T
-        return np.stack([np.minimum(ends[0], measured.min(axis=0)), np.maximum(ends[1], measured.max(axis=0))])
 
     def _most_useful(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the rows to fit to when there are too many: the best half, and the rest evenly over time."""
@@ -298,7 +286,7 @@ class Linas(Strategy):
         exact = self.analytic_values(G) if self.analytic_metrics and len(G) else {}
         k = len(self._measured_columns)
         F = np.zeros((len(predicted), len(G), len(self.objectives)))
-        F[:, :, self._measured_columns] = np.clip(predicted[:, :, :k], *self._possible)
+        F[:, :, self._measured_columns] = predicted[:, :, :k]
         known: dict[str, Values] = {}
         for j, o in enumerate(self.objectives):
             if o.metric in exact:

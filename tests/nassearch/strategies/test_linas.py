@@ -54,32 +54,6 @@ def test_fallback_ends_when_values_can_be_ranked() -> None:
     assert found["predictors"]["latency_ms"]["kendall_tau"] > 0.7
 
 
-def test_no_impossible_value_is_searched_for() -> None:
-    space = small_space()
-    s = make_strategy("linas", space, objectives=OBJECTIVES, startup=20)
-    rows = s.ask(20)
-    good = metrics(rows)[:, :2]
-    good[:, 0] = 100.0 - 0.5 * (good[:, 0].max() - good[:, 0])  # the best one has all there is
-    good[:, 1] = 5.0 * (good[:, 1] - good[:, 1].min())
-    s.tell(rows, good)
-    s.ask(10)
-    drawn, _ = s._sampled(space.sample(300, np.random.default_rng(0)), 32, np.random.default_rng(1))
-    accuracy, latency = -drawn[:, :, 0], drawn[:, :, 1]
-    assert accuracy.max() == 100.0  # samples go beyond, and are taken back
-    assert latency.min() == 0.0
-    assert accuracy.min() > 50.0
-
-
-def test_what_was_measured_is_possible_whatever_the_name_says() -> None:
-    s = make_strategy("linas", small_space(), objectives=OBJECTIVES, startup=20)
-    rows = s.ask(20)
-    s.tell(rows, metrics(rows)[:, :2] + [500.0, -300.0])
-    s.ask(10)
-    drawn, _ = s._sampled(rows[:10], 32, np.random.default_rng(1))
-    assert 500.0 < -drawn[:, :, 0].max() < 600.0
-    assert drawn[:, :, 1].min() < -250.0
-
-
 def test_predictions_are_of_the_last_batch_and_in_the_metrics_own_units() -> None:
     s = make_strategy("linas", small_space(), objectives=OBJECTIVES, startup=20, explore=0.0)
     rows = s.ask(10)
