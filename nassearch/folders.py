@@ -62,6 +62,17 @@ def locked_file(path: Path) -> Iterator[None]:
         yield
 
 
+def check_file_is_free(path: Path) -> None:
+    """Check that no process holds a file; nothing is written.
+
+    Raises:
+        RunFolderError: One does.
+    """
+    if path.with_name(f".{path.name}.lock").exists():
+        with locked_file(path):
+            pass
+
+
 @contextmanager
 def _held(lock: Path, what: Path) -> Iterator[None]:
     with lock.open("a") as file:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nassearch.errors import ConfigError
-from nassearch.folders import locked_file
+from nassearch.folders import check_file_is_free, locked_file
 from predictors.latency_table import LatencyTable, Slot, Timing
 from search_spaces import Rows
 
@@ -106,7 +106,12 @@ class TableMeasurement:
         return steps
 
     def probe(self) -> float:
-        """Measure a few of the steps left, without keeping them, and return the predicted seconds of all."""
+        """Measure a few of the steps left, without keeping them, and return the predicted seconds of all.
+
+        Raises:
+            RunFolderError: Another process measures into the file: both would time the other's work.
+        """
+        check_file_is_free(self.path)
         steps = self.steps()
         if not steps:
             return 0.0

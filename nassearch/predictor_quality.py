@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ LEAST_ROWS = 10
 DEFAULT_PREDICTORS = ("auto", "gp", "ridge", "svr", "xgboost", "mlp")
 
 Tell = Callable[[str], None]
+Curves = Literal["all", "best", "none"]
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def fit_metric(
     *,
     prior: Run | None = None,
     table: LatencyTable | None = None,
-    curves: bool = True,
+    curves: Curves = "best",
     tell: Tell = lambda _: None,
 ) -> MetricFits:
     """Fit predictors to a metric of a run and cross-validate them.
@@ -229,8 +230,8 @@ def fit_metric(
         names: Registered predictors; the first one is also fitted with the prior and on top of the table.
         prior: A run of the same space, on another device say.
         table: Block latencies of the run's setting and device.
-        curves: Whether learning curves are wanted; they take most of the time.
-        tell: Is told what is being fitted.
+        curves: Whose learning curves are wanted; they take most of the time.
+        tell: Is told of each fit and curve that is finished, as many as `fits_to_make` says.
 
     Raises:
         ConfigError: Too few evaluations, here or in the prior.
@@ -241,32 +242,40 @@ def fit_metric(
 
     X, y, _ = rows_of(run, metric)
     seed = run.config.seed
-    fits = []
+    fits: list[Fit] = []
 
     def fit(name: str, predictor: Predictor, other: Predictor | None = None) -> None:
         from predictors import held_out
 
-        tell(f"{metric}: {name}")
         started = time.perf_counter()
         predictor.fit(X, y, prior=other)
         held = held_out(predictor)
         seconds = time.perf_counter() - started
-        tell(f"{metric}: {name}, learning curve")
-        curve = predictor.quality.learning_curve if curves else ()
-        fits.append(Fit(name, predictor, held, _basis(predictor), seconds, curve))
+        fits.append(Fit(name, predictor, held, _basis(predictor), seconds))
+        tell(f"{metric}: {name}")
 
     for name in names:
         fit(name, make_predictor(name, seed=seed))
     if prior is not None and (there := metric_of_prior(run, prior, metric)) is not None:
         X0, y0, _ = rows_of(prior, there, without=shared_rows(run, metric))
-        tell(f"{there} of {prior.folder}: {names[0]}")
         known = make_predictor(names[0], seed=seed).fit(X0, y0)
         fit(f"{names[0]} + prior", make_predictor(names[0], seed=seed), known)
     if table is not None:
         fit("table", TablePredictor(seed=seed, table=table, correction="none"))
         fit("table + line", TablePredictor(seed=seed, table=table, correction="line"))
         fit(f"table + {names[0]}", TablePredictor(seed=seed, table=table, correction=names[0]))
+    best = MetricFits(metric, tuple(fits)).best
+    for i, one in enumerate(fits):
+        if curves == "all" or (curves == "best" and one is best):
+            fits[i] = replace(one, curve=one.quality.learning_curve)
+            tell(f"{metric}: {one.name}, learning curve")
     return MetricFits(metric, tuple(fits))
+
+
+def fits_to_make(names: Sequence[str], *, prior: bool, table: bool, curves: Curves) -> int:
+    """Return how many fits and curves `fit_metric` makes of a metric that the prior and the table tell of, or not."""
+    fits = len(names) + prior + 3 * table
+    return fits + {"all": fits, "best": 1, "none": 0}[curves]
 
 
 def _basis(predictor: Predictor) -> str:

@@ -1,9 +1,11 @@
-"""Progress of a search: evaluations done, front size, hypervolume, best values, time left."""
+"""Progress of a search and of other long work: steps done, what to say of them, time left."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -15,12 +17,12 @@ from nassearch.store import Outcome, Proposal
 _LINE_EVERY_S = 10.0
 
 
-class StepProgress:
-    """Counts steps: a bar with the time left on a terminal, a line every ten seconds elsewhere.
+class _Progress:
+    """A bar with the time left on a terminal, a line every ten seconds and at the end elsewhere.
 
     Args:
         console: Where it is shown.
-        what: What is counted, e.g. ``"blocks"``.
+        what: What is counted, e.g. ``"search"``.
         total: Number of steps in all.
         done: Number of steps done before.
     """
@@ -28,7 +30,7 @@ class StepProgress:
     def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._console, self._what, self._total, self._done = console, what, total, done
+        self._console, self._what, self._total = console, what, total
         self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False),
@@ -36,7 +38,7 @@ class StepProgress:
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total, completed=done)
 
-    def __enter__(self) -> StepProgress:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -45,20 +47,32 @@ class StepProgress:
     ) -> None:
         self._bar.stop()
 
+    def _show(self, done: int, text: Callable[[], str]) -> None:
+        """Show how many steps are done, and a text that is asked for only where it is shown."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=done, description=text())
+            return
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY_S or done == self._total:
+            self._last_line = now
+            self._console.print(f"{self._what} {done}/{self._total}  {text()}", markup=False)
+
+
+class StepProgress(_Progress):
+    """Counts steps that are told one by one; arguments as there."""
+
+    def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
+        super().__init__(console, what, total, done)
+        self._done = done
+
     def __call__(self, text: str) -> None:
         """Note a finished step and what to say of it."""
         self._done += 1
-        if self._console.is_terminal:
-            self._bar.update(self._task, advance=1, description=text)
-            return
-        now = time.monotonic()
-        if now - self._last_line >= _LINE_EVERY_S or self._done == self._total:
-            self._last_line = now
-            self._console.print(f"{self._what} {self._done}/{self._total}  {text}", markup=False)
+        self._show(self._done, lambda: text)
 
 
-class SearchProgress:
-    """A bar on a terminal, a line every ten seconds elsewhere. Called with every finished evaluation.
+class SearchProgress(_Progress):
+    """Counts evaluations of a search, and says how good its front is. Called with every finished evaluation.
 
     Args:
         console: Where it is shown.
@@ -67,36 +81,14 @@ class SearchProgress:
     """
 
     def __init__(self, console: Console, goal: Goal, budget: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console, self._goal, self._budget = console, goal, budget
+        super().__init__(console, "search", budget)
+        self._goal = goal
         self._outcomes: dict[int, Outcome] = {}
-        self._last_line = time.monotonic()
-        self._bar = Progress(
-            TextColumn("search"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-            TimeRemainingColumn(), console=console, transient=False, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=budget)
-
-    def __enter__(self) -> SearchProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, proposal: Proposal, outcome: Outcome) -> None:
         """Note a finished evaluation."""
         self._outcomes[outcome.id] = outcome  # one that failed may be evaluated again
-        if not self._console.is_terminal:
-            now = time.monotonic()
-            if now - self._last_line >= _LINE_EVERY_S or len(self._outcomes) == self._budget:
-                self._last_line = now
-                self._console.print(f"search {len(self._outcomes)}/{self._budget}  {self._summary()}")
-            return
-        self._bar.update(self._task, completed=len(self._outcomes), description=self._summary())
+        self._show(len(self._outcomes), self._summary)
 
     def _summary(self) -> str:
         outcomes = list(self._outcomes.values())

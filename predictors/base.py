@@ -24,8 +24,7 @@ Ints = NDArray[np.int64]
 
 # Rows predicted at a time: what a model makes of a chunk stays in the cache.
 _CHUNK = 2048
-# Targets that differ by less than rounding are constant.
-_RELATIVE_SPAN = 1e-13
+_RELATIVE_SPAN = 1e-13  # targets that differ by less than rounding are constant
 
 
 class Predictor(ABC):
@@ -72,6 +71,7 @@ class Predictor(ABC):
         self._quality: Quality | None = None
         self._curve: tuple[LearningPoint, ...] | None = None
         self._out_of_fold: tuple[Floats, Floats] | None = None
+        self._as_used: tuple[Floats, Floats] | None = None
         self._fold_cache: Ints | None = None
 
     def __repr__(self) -> str:
@@ -85,7 +85,8 @@ class Predictor(ABC):
     def _fit(self, X: Floats, y: Floats) -> None:
         """Fit on finite ``X`` ``[n, f]`` and ``y`` ``[n]`` with at least two different targets.
 
-        A subclass that cross-validates while it fits sets ``_out_of_fold``, in the unit of ``y``.
+        A subclass that cross-validates while it fits sets ``_out_of_fold``, in the unit of ``y``; one that chooses or
+        calibrates anew in each fold also ``_as_used``: the same rows with the choice and calibration that it keeps.
         """
 
     @abstractmethod
@@ -150,6 +151,7 @@ class Predictor(ABC):
         self._fit(X, y if self._log is None else np.log(y))
         if self._log is not None and self._out_of_fold is not None:
             self._out_of_fold = self._log.back(*self._out_of_fold)
+            self._as_used = self._as_used and self._log.back(*self._as_used)
 
     def _prefers_log(self, X: Floats, y: Floats) -> bool:
         """Return whether held-out errors are smaller for a fit to the logarithm; both are in the unit of ``y``."""
@@ -228,10 +230,9 @@ class Predictor(ABC):
     def interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Floats, Floats]:
         """Predict intervals that cover a new row of the same distribution with the given probability.
 
-        Normalised conformal prediction (Lei et al., JASA 2018) with the held-out rows of cross-validation
-        (cross-conformal, Vovk, 2015): the width is the predicted standard deviation times a quantile of the
-        held-out errors, each over its own. More coverage never gives a narrower interval. See `conformal_quantile`
-        for coverages beyond what the number of rows can show.
+        The width is the predicted standard deviation times a quantile of the held-out errors, each over its own (see
+        `predictors.conformal`). More coverage never gives a narrower interval. See `conformal_quantile` for
+        coverages beyond what the number of rows can show.
 
         Args:
             X: Features, finite floats ``[n, f]``; n may be 0.
@@ -250,7 +251,7 @@ class Predictor(ABC):
         _, y = self._data("give intervals")
         if self._constant is not None:
             return mean, mean.copy()
-        margin = conformal_quantile(conformal_scores(y, *self._cross_predict()), share) * std
+        margin = conformal_quantile(conformal_scores(y, *self._held_out_as_used()), share) * std
         return mean - margin, mean + margin
 
     @property
@@ -317,6 +318,10 @@ class Predictor(ABC):
             self._out_of_fold = (mean, std)
         return self._out_of_fold
 
+    def _held_out_as_used(self) -> tuple[Floats, Floats]:
+        """As `_cross_predict`, with what all rows chose and calibrated: see `predictors.conformal`."""
+        return self._cross_predict() if self._as_used is None else self._as_used
+
     def _data(self, purpose: str) -> tuple[Floats, Floats]:
         if self._X is None or self._y is None:
             raise NotFitted(f"{self.name}: cannot {purpose} before fit(X, y) has been called")
@@ -351,7 +356,7 @@ class Predictor(ABC):
             arrays={"base.X": X, "base.y": y},
         )
         if self._out_of_fold is not None:
-            record.arrays["base.out_of_fold"] = np.stack(self._out_of_fold)
+            record.arrays["base.out_of_fold"] = np.stack([*self._out_of_fold, *(self._as_used or ())])
         if self._prior is not None:
             record.children["prior"] = self._prior.to_record()
         if self._transfer is not None:
@@ -381,17 +386,14 @@ class Predictor(ABC):
         if values.get("learning_curve") is not None:
             predictor._curve = tuple(LearningPoint.from_json(p) for p in values["learning_curve"])
         if "base.out_of_fold" in arrays:
-            predictor._out_of_fold = (arrays["base.out_of_fold"][0], arrays["base.out_of_fold"][1])
-        if "prior" in record.children:
-            predictor._prior = _from_any_record(record.children["prior"])
+            mean, std, *used = arrays["base.out_of_fold"]
+            predictor._out_of_fold, predictor._as_used = (mean, std), (used[0], used[1]) if used else None
+        if (prior := record.children.get("prior")) is not None:
+            from predictors.registry import predictor_class
+
+            predictor._prior = predictor_class(prior.values["name"]).from_record(prior)
         if predictor._prior is not None and "transfer" in values:
             predictor._transfer = Transfer.restore(record, predictor._prior, cls)
         elif predictor._constant is None:
             predictor._restore(record)
         return predictor
-
-
-def _from_any_record(record: Record) -> Predictor:
-    from predictors.registry import predictor_class
-
-    return predictor_class(record.values["name"]).from_record(record)

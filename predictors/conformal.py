@@ -4,6 +4,11 @@ The score of a held-out row is its error over the predicted standard deviation (
 et al., JASA 2018); held-out rows are those of cross-validation, so that none are lost to a calibration set
 (cross-conformal prediction, Vovk, 2015; close to the CV+ of Barber et al., Annals of Statistics 2021, whose coverage
 it shares where models of different folds agree).
+
+What is chosen and calibrated from held-out rows (the weights of a stack, the factor of a standard deviation) is the
+same in every score as in the prediction, so that a constant factor cancels. Choosing it anew for each fold on the
+others looks more honest, but is biased: the fold with the large errors is the one whose others find a small factor
+and prefer what is worse there, so that the upper scores, which are those that count, come out too large.
 """
 
 from __future__ import annotations

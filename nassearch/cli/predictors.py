@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 _HELP = """Fit predictors to a run's evaluations and say how well they predict those they were not fitted on.
 
 Figures are cross-validated: Kendall's tau and Spearman's rank correlation, mean absolute percentage error, the share
-of values within 90 % split-conformal intervals, and tau after training on a part of the rows. Metrics that are computed
-exactly are left out. The picture shows the best predictor's values with intervals, and all learning curves.
+of values within 90 % split-conformal intervals, and tau after training on a part of the rows, which takes most of the
+time: for the best one, unless --thorough asks for all. Metrics that are computed exactly are left out. The picture
+shows the best predictor's values with intervals, and the learning curves.
 
 [bold]Examples[/]
 
   nassearch predictors results/demo
+
+  nassearch predictors results/demo --thorough
 
   nassearch predictors results/demo --predictor gp --predictor xgboost --metric latency_ms --save
 
@@ -52,9 +55,10 @@ def predictors(
         Path | None,
         typer.Option(metavar="FILE", help="Block latencies from `nassearch measure`: predict by them too."),
     ] = None,
-    curves: Annotated[
-        bool, typer.Option("--curves/--no-curves", help="Learning curves; they take most of the time.")
-    ] = True,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Learning curves of all predictors, not of the best one alone.")
+    ] = False,
+    curves: Annotated[bool, typer.Option("--curves/--no-curves", help="Whether there are learning curves.")] = True,
     save: Annotated[
         bool, typer.Option("--save", help="Write the best predictor of each metric to predictors/ of the run.")
     ] = False,
@@ -66,17 +70,23 @@ def predictors(
     """Check everything, fit, print, draw."""
     from nassearch import predictor_quality as quality
     from nassearch.console import make_console
+    from nassearch.errors import ConfigError
+    from nassearch.progress import StepProgress
     from nassearch.reports.plots import check_image_path
     from nassearch.runs import Run
 
+    if thorough and not curves:
+        raise ConfigError("--thorough asks for all learning curves and --no-curves for none; leave one of them out")
     found_run, other = Run(run), Run(prior) if prior else None
     target = check_image_path(out or run / "predictors.png")
     names = quality.check_predictors(predictor or [])
     metrics = quality.chosen_metrics(found_run, metric or [])
+    informed = []
     for name in metrics:
         quality.rows_of(found_run, name)
         if other is not None and (there := quality.metric_of_prior(found_run, other, name)) is not None:
             quality.rows_of(other, there, without=quality.shared_rows(found_run, name))
+            informed.append(name)
     blocks, told = None, []
     if table is not None:
         from predictors import LatencyTable
@@ -86,7 +96,11 @@ def predictors(
         blocks.predict(blocks.space.smallest[None])  # an unfinished table says so now
 
     console = make_console(stderr=True, quiet=as_json)
-    with console.status("fitting") as status:
+    wanted: quality.Curves = "none" if not curves else "all" if thorough else "best"
+    total = sum(
+        quality.fits_to_make(names, prior=name in informed, table=name in told, curves=wanted) for name in metrics
+    )
+    with StepProgress(console, "predictors", total) as progress:
         found = [
             quality.fit_metric(
                 found_run,
@@ -94,8 +108,8 @@ def predictors(
                 names,
                 prior=other,
                 table=blocks if name in told else None,
-                curves=curves,
-                tell=status.update,
+                curves=wanted,
+                tell=progress,
             )
             for name in metrics
         ]
@@ -130,7 +144,7 @@ def predictor_table(one: MetricFits) -> Any:
     """Return the predictors of a metric as a rich table, the best one marked."""
     from rich.table import Table
 
-    sizes = [point.n for point in one.fits[0].curve[:-1]]
+    sizes = next(([point.n for point in fit.curve[:-1]] for fit in one.fits if fit.curve), [])
     table = Table(
         title=f"{one.metric}: {one.fits[0].quality.n} evaluations, each predicted by models that did not see it",
         title_justify="left",
@@ -143,7 +157,7 @@ def predictor_table(one: MetricFits) -> Any:
         table.add_column(name, justify="right")
     for fit in one.fits:
         quality = fit.quality
-        curve = [_number(point.kendall_tau, 3) for point in fit.curve[:-1]]
+        curve = [_number(point.kendall_tau, 3) for point in fit.curve[:-1]] or [""] * len(sizes)
         basis = f" ({fit.basis})" if fit.basis and fit.basis != "sum" and not fit.name.endswith(fit.basis) else ""
         table.add_row(
             f"{fit.name}{basis}{' *' if fit is one.best else ''}",

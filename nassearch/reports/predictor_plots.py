@@ -117,7 +117,7 @@ def _agreement(axes: Axes, one: MetricFits) -> None:
 
 
 def _learning(axes: Axes, one: MetricFits) -> None:
-    for i, fit in enumerate(one.fits):
+    for i, fit in enumerate(fit for fit in one.fits if fit.curve):
         _curve(axes, fit, i, best=fit is one.best)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     _frame(

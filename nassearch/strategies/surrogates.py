@@ -233,17 +233,22 @@ class SurrogateSet:
     def fit(self, G: Rows, targets: Values, known: Mapping[str, tuple[Rows, Values]] | None = None) -> None:
         """Fit to what was evaluated, and to what is known besides.
 
+        What was known before comes first and stays there, evaluated or not: hyper-parameters are found from the first
+        rows and hold until their number has grown, which they would not if each evaluation moved those behind it.
+
         Args:
             G: int ``[n, n_genes]``.
             targets: float ``[n, len(names)]``.
-            known: Name -> further rows ``[k, n_genes]`` and their values ``[k]``; rows of ``G`` are left out.
+            known: Name -> further rows ``[k, n_genes]`` and their values ``[k]``; those of rows of ``G`` do not count.
         """
-        X, told = self.features(G), set(row_keys(G))
+        X, told = self.features(G), {key: i for i, key in enumerate(row_keys(G))}
         for surrogate, name, y in zip(self._surrogates, self.names, targets.T, strict=True):
             more, values = (known or {}).get(name, (G[:0], y[:0]))
-            new = np.array([i for i, key in enumerate(row_keys(more)) if key not in told], dtype=np.intp)
-            new = new[_spread(len(new))]
-            surrogate.fit(np.concatenate([X, self.features(more[new])]), np.concatenate([y, values[new]]))
+            pick = _spread(len(more))
+            at = np.array([told.get(key, -1) for key in row_keys(more[pick])], dtype=np.intp)
+            first = np.where(at >= 0, y[at], values[pick])
+            rest = np.setdiff1d(np.arange(len(G)), at)
+            surrogate.fit(np.concatenate([self.features(more[pick]), X[rest]]), np.concatenate([first, y[rest]]))
 
     def mean(self, G: Rows) -> Values:
         """Return predicted values, float64 ``[n, len(names)]``."""

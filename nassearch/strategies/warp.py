@@ -88,14 +88,19 @@ class Power:
             self.power = _most_normal((y - self._centre) / self._scale)
         warped = self(y)
         spread = float(np.ptp(warped))
-        self._bounds = float(warped.min()) - spread, float(warped.max()) + _BEYOND * spread
+        # A power that flattens the good side has an end there, just before which everything is endlessly good.
+        best = float(self(y.min() - np.ptp(y)))
+        self._bounds = max(float(warped.min()) - spread, best), float(warped.max()) + _BEYOND * spread
 
     def __call__(self, y: Values) -> Values:
         """Return the warped values, of the same shape."""
         return _yeo_johnson((y - self._centre) / self._scale, self.power)
 
     def inverse(self, z: Values) -> Values:
-        """Return values in their own unit; what lies far beyond all values seen is drawn to a bound."""
+        """Return values in their own unit; none is better than the best seen by more than the range of those seen.
+
+        What lies far beyond the worst is drawn to a bound too.
+        """
         return self._centre + self._scale * _inverse(np.clip(z, *self._bounds), self.power)
 
     def log_slope(self, y: Values) -> Values:

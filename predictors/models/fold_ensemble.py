@@ -29,7 +29,7 @@ class FoldEnsemble:
     factor: float
 
     @classmethod
-    def fit(cls, members: Floats, left_out: Ints, targets: Floats, folds: Ints) -> tuple[Self, Floats, Floats]:
+    def fit(cls, members: Floats, left_out: Ints, targets: Floats, folds: Ints) -> tuple[Self, Floats, Floats, Floats]:
         """Fit to the members' predictions of the training rows.
 
         Args:
@@ -39,7 +39,8 @@ class FoldEnsemble:
             folds: Fold of each row, int64 ``[n]``.
 
         Returns:
-            The combination, and out-of-fold mean and standard deviation of each row, float64 ``[n]``.
+            The combination, out-of-fold mean and standard deviation of each row, float64 ``[n]``, the latter scaled by
+            the factor of the other folds, and the same standard deviation scaled by the combination's own factor.
         """
         unseen = left_out[:, None] == folds
         mean = (members * unseen).sum(axis=0) / unseen.sum(axis=0)
@@ -49,7 +50,7 @@ class FoldEnsemble:
         noise = float(np.sqrt(max(total - float(spread.mean()), _LEAST_NOISE_SHARE * total)))
         std = np.sqrt(noise**2 + spread)
         factor = calibration_factor(residual, std)
-        return cls(noise, factor), mean, cross_calibrated(residual, std, folds)
+        return cls(noise, factor), mean, cross_calibrated(residual, std, folds), factor * std
 
     def combine(self, members: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation ``[n]`` of members' predictions ``[m, n]``."""

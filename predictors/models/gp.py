@@ -74,12 +74,14 @@ class GP(Predictor):
         for part in both.values():
             part._fit_any(X, y)
         outputs = np.stack([np.stack(part._cross_predict()) for part in both.values()])
+        as_used = np.stack([np.stack(part._held_out_as_used()) for part in both.values()])
         candidates = [_mean_of(outputs[chosen]) for chosen in _CANDIDATES]
         errors = np.stack([np.abs(mean - y) for mean, _ in candidates])
         chosen = _CANDIDATES[int(np.argmin(errors.mean(axis=1)))]
         self._parts = {list(both)[i]: list(both.values())[i] for i in chosen}
         mean, std = _mean_of(outputs[chosen])
         self._factor = calibration_factor(mean - y, std)
+        self._as_used = mean, self._factor * _mean_of(as_used[chosen])[1]
         # The choice of each fold is made on the others.
         honest = np.empty((2, len(y)))
         for fold in np.unique(self._folds):
@@ -98,6 +100,7 @@ class GP(Predictor):
             else:
                 mean[held], std[held] = y[~held].mean(), self._scaler.y_scale
         self._factor = calibration_factor(mean - y, std)
+        self._as_used = mean, self._factor * std
         self._out_of_fold = mean, cross_calibrated(mean - y, std, self._folds)
 
     def _inputs(self, X: Floats) -> Floats:

@@ -81,8 +81,9 @@ class MLP(Predictor):
         self._calibration = None
         if self.options["loss"] == "rank":
             self._calibration = Calibration.fit(self._members(inputs), targets, seen > 0)
-        self._ensemble, mean, std = FoldEnsemble.fit(self._members(inputs), left_out, targets, self._folds)
-        self._out_of_fold = self._scaler.unscaled(mean, std)
+        members = self._members(inputs)
+        self._ensemble, mean, std, used = FoldEnsemble.fit(members, left_out, targets, self._folds)
+        self._out_of_fold, self._as_used = self._scaler.unscaled(mean, std), self._scaler.unscaled(mean, used)
 
     def _train(self, inputs: NDArray[np.float32], targets: NDArray[np.float32], seen: NDArray[np.float32]) -> Weights:
         """Return trained weights, each with a leading member dimension.

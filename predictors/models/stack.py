@@ -83,6 +83,9 @@ class Stack(Predictor):
 
         mean, std = _mixture(weights, means, stds)
         self._factor = calibration_factor(mean - y, std)
+        used = np.stack([np.stack(self._made[name]._held_out_as_used()) for name in names])
+        mean, std = _mixture(weights, used[:, 0], used[:, 1])
+        self._as_used = mean, self._factor * std
         self._out_of_fold = self._cross_stacked(means, stds, y)
 
     def _weigh(self, means: Floats, y: Floats, folds: Ints) -> Floats:

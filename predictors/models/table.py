@@ -91,12 +91,13 @@ class TablePredictor(Predictor):
             std = np.hypot(self._level, spread)
             self._factor = calibration_factor(error, std)
             self._out_of_fold = mean, cross_calibrated(error, std, self._folds)
+            self._as_used = mean, self._factor * std
         elif self._correction == "line":
             self._line, self._out_of_fold = fit_line(X, y, self._folds, self._sum_predictor())
         else:
             self._model = make_predictor(self._correction, seed=self.seed)
             self._model._fit_any(X, y, self._sum_predictor())
-            self._out_of_fold = self._model._cross_predict()
+            self._out_of_fold, self._as_used = self._model._cross_predict(), self._model._held_out_as_used()
 
     def _predict(self, X: Floats) -> tuple[Floats, Floats]:
         if self._model is not None:

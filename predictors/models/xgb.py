@@ -49,9 +49,9 @@ class XGBoost(Predictor):
         self,
         *,
         seed: int = 0,
-        trees: int = 300,
+        trees: int = 150,
         depth: int = 3,
-        learning_rate: float = 0.08,
+        learning_rate: float = 0.16,
         colsample: float = 0.3,
         subsample: float = 0.8,
         min_child_weight: float = 2.0,
@@ -94,8 +94,8 @@ class XGBoost(Predictor):
         seen = left_out[:, None] != self._folds
         self._calibration = Calibration.fit(self._scores(scaled), targets, seen) if ranking else None
         members = self._members(scaled)
-        self._ensemble, mean, std = FoldEnsemble.fit(members, left_out, targets, self._folds)
-        self._out_of_fold = self._scaler.unscaled(mean, std)
+        self._ensemble, mean, std, used = FoldEnsemble.fit(members, left_out, targets, self._folds)
+        self._out_of_fold, self._as_used = self._scaler.unscaled(mean, std), self._scaler.unscaled(mean, used)
 
     def _parameters(self, member: int) -> dict[str, Any]:
         o = self.options

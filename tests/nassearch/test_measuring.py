@@ -14,6 +14,7 @@ import pytest
 
 from nassearch import measuring
 from nassearch.cli import _run
+from nassearch.folders import locked_file
 from nassearch.measuring import TableMeasurement, plan_table, table_quality
 from predictors import LatencySetting, LatencyTable
 from predictors.latency_table import Timing
@@ -214,6 +215,18 @@ def test_files_that_are_no_table_of_this_are_left_alone(call: Call, quick: list[
     table = LatencyTable.load(path)
     replace(table, device=replace(table.device, cpu="Another CPU")).save(path)
     assert "another device (cpu Another CPU, not" in call("measure", *FLAGS, "--table", path, code=2)
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_table_in_use_is_refused_before_anything_is_timed(
+    call: Call, quick: list[str], tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    path = tmp_path / "t.json"
+    with locked_file(path):
+        assert "in use by another process" in call("measure", *FLAGS, "--table", path, *flags, code=2)
+    assert quick == []
+    call("measure", *FLAGS, "--table", path, "--dry-run")
+    assert len(quick) == 3
 
 
 def test_a_family_without_blocks_says_so(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

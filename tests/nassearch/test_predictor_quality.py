@@ -16,7 +16,7 @@ import pytest
 from nassearch.cli import _run
 from nassearch.errors import ConfigError
 from nassearch.measuring import plan_table
-from nassearch.predictor_quality import fit_metric, rows_of, shared_rows
+from nassearch.predictor_quality import fit_metric, fits_to_make, rows_of, shared_rows
 from nassearch.runs import Run
 from predictors import LatencySetting, LatencyTable, load_predictor
 from predictors.latency_table import Timing
@@ -76,10 +76,24 @@ def test_json_tells_everything(call: Call, run_folder: Path, tmp_path: Path) -> 
     for one in found["predictors"]:
         assert one["n"] == 12
         assert 0 <= one["interval_coverage"] <= 1
-        assert one["learning_curve"][-1]["n"] == 11
+        assert bool(one["learning_curve"]) == (one["predictor"] == found["best"])
+        assert not one["learning_curve"] or one["learning_curve"][-1]["n"] == 11
     assert data["plot"] == str(out)
     assert out.stat().st_size > 1000
     assert data["saved"] is None
+
+
+def test_thorough_means_all_learning_curves_and_every_step_is_counted(call: Call, run_folder: Path) -> None:
+    flags = (*FAST, "--metric", "latency_ms")
+    data = json.loads(call("predictors", run_folder, *flags, "--thorough", "--json"))
+    assert all(one["learning_curve"] for one in data["metrics"]["latency_ms"]["predictors"])
+    assert "leave one of them out" in call("predictors", run_folder, *flags, "--thorough", "--no-curves", code=2)
+    run = Run(run_folder)
+    table = made_up_table(run_folder / "t.json")
+    for curves in ("all", "best", "none"):
+        told: list[str] = []
+        fit_metric(run, "latency_ms", ["ridge", "svr"], table=table, curves=curves, tell=told.append)  # type: ignore[arg-type]
+        assert len(told) == fits_to_make(["ridge", "svr"], prior=False, table=True, curves=curves)  # type: ignore[arg-type]
 
 
 def test_learning_curves_can_be_left_out(call: Call, run_folder: Path) -> None:

@@ -9,7 +9,7 @@ from nassearch.constraints import Constraint
 from nassearch.objectives import Objective
 from nassearch.strategies import make_strategy
 from nassearch.strategies.conformance import metrics, small_space
-from nassearch.strategies.gaussian_process import PairFeatures
+from nassearch.strategies.gaussian_process import GenotypeGP, PairFeatures
 from nassearch.strategies.knowledge import Knowledge
 from nassearch.strategies.surrogates import SurrogateSet
 from nassearch.strategies.transfer import GPTransfer
@@ -106,6 +106,33 @@ def test_a_metric_is_learned_from_every_row_of_which_it_is_known() -> None:
     models.fit(ROWS[:10], targets, {"top1": (ROWS, -TOP1)})
     assert models.quality["top1"]["n"] == 60  # the ten that were evaluated count once
     assert models.quality["latency_ms"]["n"] == 10
+
+
+def test_hyper_parameters_hold_until_the_rows_have_grown_whatever_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    maximise = GenotypeGP._maximise
+
+    def counted(self: GenotypeGP, target: np.ndarray, pick: np.ndarray) -> np.ndarray:
+        searched.append(len(target))
+        return maximise(self, target, pick)
+
+    monkeypatch.setattr(GenotypeGP, "_maximise", counted)
+    rng = np.random.default_rng(3)
+    fresh = SPACE.sample(40, rng)
+    fresh = fresh[[key not in set(row_keys(ROWS)) for key in row_keys(fresh)]][:20]
+    told = np.concatenate([fresh[:10], ROWS[20:25], fresh[10:]])  # known networks are evaluated too
+    latency = metrics(told)[:, 1]
+    models = SurrogateSet(SPACE, ["latency_ms"], "gp", 0)
+    for n in range(8, 8 + 15):  # 67 to 77 rows in all: they grow by 15 % once
+        models.fit(told[:n], latency[:n, None], {"latency_ms": (ROWS, LATENCY)})
+    assert models.quality["latency_ms"]["n"] == 60 + len(told[:22]) - 5
+    assert len(searched) <= 2 * 2  # one search for each of two warps, twice
+
+
+def test_what_was_evaluated_counts_more_than_what_was_known() -> None:
+    models = SurrogateSet(SPACE, ["latency_ms"], "gp", 0)
+    models.fit(ROWS[:30], LATENCY[:30, None], {"latency_ms": (ROWS[:30], 100.0 + LATENCY[:30])})
+    assert abs(models.mean(ROWS[:30])[:, 0].mean() - LATENCY[:30].mean()) < 5.0
 
 
 def test_linas_starts_shorter_when_everything_is_known_or_has_a_prior() -> None:

@@ -40,6 +40,16 @@ def test_predictions_far_beyond_come_back_finite(kind: type[Warp]) -> None:
     assert np.isfinite(warp.inverse(np.array([-1e6, -50.0, 50.0, 1e6]))).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_predicted_far_better_than_the_best_seen(seed: int) -> None:
+    y = -np.random.default_rng(seed).lognormal(sigma=1.0, size=60)  # most are nearly as bad as the worst
+    warp = Power(y)
+    assert warp.power > 1.5  # flattens the good side: unbounded, a predicted value there has no end
+    found = warp.inverse(np.array([-1e6, warp(y).min() - 0.5 * np.ptp(warp(y))]))
+    assert (found >= y.min() - 1.001 * np.ptp(y)).all()
+    np.testing.assert_allclose(warp.inverse(warp(y)), y, rtol=1e-9)
+
+
 @pytest.mark.parametrize("kind", WARPS)
 @pytest.mark.parametrize("y", [np.ones(10), np.r_[np.zeros(9), 1e6], np.array([3.0])])
 def test_degenerate_values(kind: type[Warp], y: np.ndarray) -> None:

@@ -13,9 +13,10 @@ from predictors.models.fold_ensemble import FoldEnsemble
 def test_out_of_fold_means_use_members_that_did_not_see_the_row() -> None:
     folds = np.array([0, 0, 1])
     members = np.array([[1.0, 2.0, 30.0], [10.0, 20.0, 3.0], [3.0, 4.0, 50.0]])
-    ensemble, mean, std = FoldEnsemble.fit(members, np.array([0, 1, 0]), np.array([2.0, 3.5, 4.0]), folds)
+    ensemble, mean, std, used = FoldEnsemble.fit(members, np.array([0, 1, 0]), np.array([2.0, 3.5, 4.0]), folds)
     np.testing.assert_allclose(mean, [2.0, 3.0, 3.0])
     assert (std > 0).all()
+    np.testing.assert_allclose(used, ensemble.combine(members)[1])
     combined, spread = ensemble.combine(members)
     np.testing.assert_allclose(combined, members.mean(axis=0))
     np.testing.assert_allclose(spread, ensemble.factor * np.sqrt(ensemble.noise**2 + members.var(axis=0)))
@@ -25,7 +26,7 @@ def test_fold_ensemble_covers_what_it_states() -> None:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=2000)
     members = targets + rng.normal(size=(5, 2000))
-    _, mean, std = FoldEnsemble.fit(members, np.arange(5), targets, np.arange(2000) % 5)
+    _, mean, std, _ = FoldEnsemble.fit(members, np.arange(5), targets, np.arange(2000) % 5)
     assert abs(np.mean(np.abs(mean - targets) <= 1.645 * std) - 0.9) < 0.03
 
 
