@@ -227,9 +227,9 @@ class Run:
         """Return one evaluated architecture.
 
         Args:
-            which: ``knee``; ``best-METRIC`` (of the front); ``fastest`` (least latency of the front);
-                ``largest`` is not evaluated by itself, give an id; an evaluation's id; or a constraint such as
-                ``"latency_ms <= 2"``: the front member best in the first objective among those that meet it.
+            which: ``knee``; ``best-METRIC`` (of the front); ``fastest`` (least latency of the front, on the device
+                named first); ``largest`` is not evaluated by itself, give an id; an evaluation's id; or a constraint
+                such as ``"latency_ms <= 2"``: the front member best in the first objective among those that meet it.
 
         Raises:
             ConfigError: Nothing fits; the message says what is there.
@@ -281,7 +281,8 @@ class Run:
         front = self.front
         metrics = sorted({m for r in front for m in r.values})
         if which == "fastest":
-            latencies = [m for m in metrics if base_name(m) == "latency_ms"]
+            # Of several devices the one named first, objectives before constraints.
+            latencies = [m for m in self.goal.metrics if base_name(m) == "latency_ms" and m in metrics]
             if not latencies:
                 raise ConfigError(f"no latency was measured in this run; measured: {metrics}")
             metric = latencies[0]
