@@ -128,6 +128,15 @@ class Supernet(nn.Module, ABC):
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs
 
+    def active_layers(self) -> list[nn.Module]:
+        """Return the layers that the active subnet runs one after the other, the same objects in every subnet.
+
+        For gradient checkpointing and layer-wise losses: each takes and returns hidden states (first, where it returns
+        several things), keeps no running statistics, and computes the same when it runs again. Empty (the default)
+        where the family has no such layers.
+        """
+        return []
+
     def block_slots(self) -> list[BlockSlot]:
         """Return the places of the network with the blocks that may stand there, in the order of computation.
 

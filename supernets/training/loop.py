@@ -83,7 +83,7 @@ def train(
             f"{folder} holds the checkpoint of a training; resume it (resume=True), or choose another folder"
         )
     net.to(target)
-    passes = Passes(net, loss, target, settings.amp)
+    passes = Passes(net, loss, target, settings.amp, recompute=settings.gradient_checkpointing)
     session = Session(net, algorithm, passes, settings, data, data_fingerprint)
     kept = read_checkpoint(folder, team, target) if folder is not None and resume else None
     if folder is not None and kept is not None:
@@ -165,6 +165,11 @@ def prepare(
     total = 10**9  # an unusable number of steps is one fault, not two
     if not faults:
         total = settings.total_steps(data.steps_per_epoch)
+    if settings.gradient_checkpointing is True and not net.active_layers():
+        faults.append(
+            f"gradient_checkpointing: supernets of family {net.family!r} do not tell layers that may run twice (their "
+            "normalisation statistics would count double); leave it out, or lower the batch size and raise accumulate"
+        )
     options = settings.options if isinstance(settings.options, Mapping) else {}
     try:
         seed = settings.seed if isinstance(settings.seed, int) else 0

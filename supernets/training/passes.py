@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from supernets.base import Architecture, Inputs, Supernet, call
 from supernets.training.errors import TrainingError
+from supernets.training.recompute import recomputed
 
 Loss = Callable[[Any, Tensor], Tensor]
 
@@ -23,6 +24,7 @@ class Passes:
         loss: Outputs and targets -> scalar.
         device: Where it runs.
         amp: ``"auto"``, ``"off"``, ``"bf16"`` or ``"fp16"``, see `TrainSettings`.
+        recompute: Whether layers run again in the backward pass, see `recomputed`.
 
     Attributes:
         net: The supernet.
@@ -33,7 +35,9 @@ class Passes:
         values: The losses of the passes since `start`, with their architectures.
     """
 
-    def __init__(self, net: Supernet, loss: Loss, device: torch.device, amp: str = "off") -> None:
+    def __init__(
+        self, net: Supernet, loss: Loss, device: torch.device, amp: str = "off", *, recompute: bool = False
+    ) -> None:
         self.net = net
         self.loss = loss
         self.weight = 1.0
@@ -41,6 +45,7 @@ class Passes:
         self.values: list[tuple[Architecture, float, Tensor]] = []
         self._arch: Architecture = net.active
         self.device = device
+        self._recompute = recompute
         self._dtype = amp_dtype(amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
 
@@ -59,7 +64,7 @@ class Passes:
         """Switch to a subnet and return its outputs."""
         self.net.activate(arch)
         self._arch = arch
-        with self.autocast():
+        with self.autocast(), recomputed(self.net, self.net.active) if self._recompute else nullcontext():
             return call(self.net, self.net.fit_inputs(inputs, arch))
 
     def forward_frozen(self, module: nn.Module, inputs: Inputs) -> Any:

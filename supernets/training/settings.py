@@ -13,7 +13,9 @@ DECAYS = ("cosine", "linear")
 AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 # A run may be resumed with other values of these: they do not change the weights.
-_WITHOUT_EFFECT_ON_WEIGHTS = frozenset({"checkpoint_every", "evaluate_every", "evaluate_batches"})
+_WITHOUT_EFFECT_ON_WEIGHTS = frozenset(
+    {"checkpoint_every", "evaluate_every", "evaluate_batches", "gradient_checkpointing"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class TrainSettings:
             that of one big batch (normalisation statistics are still those of each batch).
         clip_norm: Largest norm of the gradient. Default: not clipped.
         amp: ``"auto"``: bfloat16 or else float16 on CUDA, off elsewhere; ``"off"``, ``"bf16"``, ``"fp16"``.
+        gradient_checkpointing: Whether layers keep their inputs alone and run again in the backward pass: less memory,
+            more time, the same gradients. For families that tell their layers (pre-trained Transformers).
         seed: Of the sampled subnets and of dropout.
         checkpoint_every: Steps between checkpoints; 0: only at the end.
         evaluate_every: Steps between evaluations of the largest and smallest subnet; 0: only at the end.
@@ -55,6 +59,7 @@ class TrainSettings:
     accumulate: int = 1
     clip_norm: float | None = None
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    gradient_checkpointing: bool = False
     seed: int = 0
     checkpoint_every: int = 200
     evaluate_every: int | None = None
@@ -81,6 +86,7 @@ class TrainSettings:
         if self.clip_norm is not None:
             faults.number("clip_norm", self.clip_norm, above=0)
         faults.one_of("amp", self.amp, AMP_MODES)
+        faults.boolean("gradient_checkpointing", self.gradient_checkpointing)
         faults.integer("seed", self.seed, at_least=0)
         faults.integer("checkpoint_every", self.checkpoint_every, at_least=0)
         if self.evaluate_every is not None:

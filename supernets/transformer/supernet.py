@@ -162,6 +162,10 @@ class TransformerSupernet(Supernet):
         """Return what the active subnet of the stock model returns."""
         return self.model(*args, **kwargs)
 
+    def active_layers(self) -> list[nn.Module]:
+        """Return the active layers of all stacks."""
+        return [layer for stack in self._stacks for layer in stack.container.active_layers]
+
     def extract(self, arch: Architecture) -> nn.Module:
         """Return the subnet as a stock model with narrower projections and copied weights.
 
