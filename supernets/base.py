@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
@@ -136,6 +136,24 @@ class Supernet(nn.Module, ABC):
         where the family has no such layers.
         """
         return []
+
+    def adapter_targets(self, targets: Sequence[str]) -> list[str]:
+        """Return the names of the layers that can have low-rank adapters and match one of some patterns.
+
+        Empty (the default) where the family has no such layers.
+        """
+        return []
+
+    def add_adapters(self, *, rank: int, alpha: float, targets: Sequence[str], train: Sequence[str], seed: int) -> None:
+        """Add low-rank adapters that alone learn, with the head and the parameters that ``train`` names by patterns.
+
+        Raises:
+            SupernetError: The family has none, or they are there already.
+        """
+        raise SupernetError(f"supernets of family {self.family!r} have no low-rank adapters; train all weights")
+
+    def merge_adapters(self) -> None:
+        """Add what the adapters have learned to the weights and remove them, if there are any."""
 
     def block_slots(self) -> list[BlockSlot]:
         """Return the places of the network with the blocks that may stand there, in the order of computation.

@@ -83,73 +83,78 @@ def train(
             f"{folder} holds the checkpoint of a training; resume it (resume=True), or choose another folder"
         )
     net.to(target)
-    passes = Passes(net, loss, target, settings.amp, recompute=settings.gradient_checkpointing)
-    session = Session(net, algorithm, passes, settings, data, data_fingerprint)
-    kept = read_checkpoint(folder, team, target) if folder is not None and resume else None
-    if folder is not None and kept is not None:
-        session.load(folder, *kept)
-    start_alike(list(net.state_dict().values()), team)
-    first, total, began = session.step, session.total, time.monotonic()
-    net.activate(algorithm.largest)
-    net.train()
-    optimizer: Optimizer | None = session.optimizer
-    batches = training_stream(data, session.step * settings.accumulate)
-    with _own_randomness(target):
-        while session.step < total:
-            step, phase = session.step, algorithm.phase(session.step)
-            step_began = time.monotonic()
-            if step == phase.start:
-                if step > 0:
+    with _adapters(net, settings):
+        passes = Passes(net, loss, target, settings.amp, recompute=settings.gradient_checkpointing)
+        session = Session(net, algorithm, passes, settings, data, data_fingerprint)
+        kept = read_checkpoint(folder, team, target) if folder is not None and resume else None
+        if folder is not None and kept is not None:
+            session.load(folder, *kept)
+        start_alike(list(net.state_dict().values()), team)
+        first, total, began = session.step, session.total, time.monotonic()
+        net.activate(algorithm.largest)
+        net.train()
+        optimizer: Optimizer | None = session.optimizer
+        batches = training_stream(data, session.step * settings.accumulate)
+        with _own_randomness(target):
+            while session.step < total:
+                step, phase = session.step, algorithm.phase(session.step)
+                step_began = time.monotonic()
+                if step == phase.start:
+                    if step > 0:
+                        settle_statistics(net, first_inputs(data, settings.calibration_batches, target))
+                    algorithm.enter(phase, net)
+                    optimizer = session.optimizer = make_optimizer(net, settings)
+                assert optimizer is not None  # noqa: S101 - made on entering the phase, or loaded
+                lr = learning_rate(step, phase, settings)
+                set_learning_rate(optimizer, lr)
+                seed_step(settings.seed, step, target, team.rank)
+
+                subnets = algorithm.subnets(step)
+                group = [batch_to(b, target) for b in islice(batches, settings.accumulate)]
+                optimizer.zero_grad(set_to_none=True)
+                passes.start(step)
+                for whole, weight in weighted(group):
+                    batch = share(whole, team)
+                    if len(batch.targets):
+                        passes.weight = weight * (len(batch.targets) / len(whole.targets))
+                        algorithm.backward(batch, subnets, passes)
+                value = _finite_loss(passes, step, phase.name, lr, folder, team)
+                add_up_gradients([w for group in optimizer.param_groups for w in group["params"]], team)
+                _update(optimizer, passes, settings)
+
+                images = sum(len(b.targets) for b in group)
+                session.count(images, value, images / max(time.monotonic() - step_began, 1e-9))
+                last = session.step == total
+                if last:
                     settle_statistics(net, first_inputs(data, settings.calibration_batches, target))
-                algorithm.enter(phase, net)
-                optimizer = session.optimizer = make_optimizer(net, settings)
-            assert optimizer is not None  # noqa: S101 - made on entering the phase, or loaded
-            lr = learning_rate(step, phase, settings)
-            set_learning_rate(optimizer, lr)
-            seed_step(settings.seed, step, target, team.rank)
-
-            subnets = algorithm.subnets(step)
-            group = [batch_to(b, target) for b in islice(batches, settings.accumulate)]
-            optimizer.zero_grad(set_to_none=True)
-            passes.start(step)
-            for whole, weight in weighted(group):
-                batch = share(whole, team)
-                if len(batch.targets):
-                    passes.weight = weight * (len(batch.targets) / len(whole.targets))
-                    algorithm.backward(batch, subnets, passes)
-            value = _finite_loss(passes, step, phase.name, lr, folder, team)
-            add_up_gradients([w for group in optimizer.param_groups for w in group["params"]], team)
-            _update(optimizer, passes, settings)
-
-            images = sum(len(b.targets) for b in group)
-            session.count(images, value, images / max(time.monotonic() - step_began, 1e-9))
-            last = session.step == total
-            if last:
-                settle_statistics(net, first_inputs(data, settings.calibration_batches, target))
-            if first_worker and score is not None and (last or _every(settings.evaluate_every, session.step, total)):
-                quality = [
-                    evaluate_subnet(
-                        net,
-                        arch,
-                        data,
-                        score,
-                        device=target,
-                        batches=settings.evaluate_batches,
-                        calibration_batches=settings.calibration_batches,
-                    )
-                    for arch in (algorithm.largest, algorithm.smallest)
-                ]
-                session.record(*quality)
-            due = settings.checkpoint_every > 0 and session.step % settings.checkpoint_every == 0
-            if folder is not None and (last or due):
-                session.check_weights(folder)
-                if first_worker:
-                    session.save(folder, time.monotonic() - began)
-            if first_worker and progress is not None:
-                progress(_state(session, phase.name, lr))
-    net.activate(algorithm.largest)
-    net.eval()
-    return session.report(first, time.monotonic() - began)
+                if (
+                    first_worker
+                    and score is not None
+                    and (last or _every(settings.evaluate_every, session.step, total))
+                ):
+                    quality = [
+                        evaluate_subnet(
+                            net,
+                            arch,
+                            data,
+                            score,
+                            device=target,
+                            batches=settings.evaluate_batches,
+                            calibration_batches=settings.calibration_batches,
+                        )
+                        for arch in (algorithm.largest, algorithm.smallest)
+                    ]
+                    session.record(*quality)
+                due = settings.checkpoint_every > 0 and session.step % settings.checkpoint_every == 0
+                if folder is not None and (last or due):
+                    session.check_weights(folder)
+                    if first_worker:
+                        session.save(folder, time.monotonic() - began)
+                if first_worker and progress is not None:
+                    progress(_state(session, phase.name, lr))
+        net.activate(algorithm.largest)
+        net.eval()
+        return session.report(first, time.monotonic() - began)
 
 
 def prepare(
@@ -169,6 +174,12 @@ def prepare(
         faults.append(
             f"gradient_checkpointing: supernets of family {net.family!r} do not tell layers that may run twice (their "
             "normalisation statistics would count double); leave it out, or lower the batch size and raise accumulate"
+        )
+    if not faults and settings.lora_rank and not net.adapter_targets(settings.lora_targets):
+        some = ", ".join(net.adapter_targets(("*",))[:3])
+        faults.append(
+            f"lora_rank: no elastic linear layer of the supernet matches lora_targets {list(settings.lora_targets)}"
+            + (f"; there are {some} …" if some else f": family {net.family!r} has none; set lora_rank=0")
         )
     options = settings.options if isinstance(settings.options, Mapping) else {}
     try:
@@ -207,6 +218,26 @@ def _own_randomness(device: torch.device) -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+@contextmanager
+def _adapters(net: Supernet, settings: TrainSettings) -> Iterator[None]:
+    """Train low-rank adapters alone, if the settings say so; afterwards, and after errors, the supernet is plain."""
+    if settings.lora_rank == 0:
+        yield
+        return
+    alpha = settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
+    net.add_adapters(
+        rank=settings.lora_rank,
+        alpha=alpha,
+        targets=settings.lora_targets,
+        train=settings.lora_train,
+        seed=settings.seed,
+    )
+    try:
+        yield
+    finally:
+        net.merge_adapters()
 
 
 def _finite_loss(passes: Passes, step: int, phase: str, lr: float, folder: Path | None, team: Team) -> float:
