@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from supernets.base import Architecture, Inputs, Supernet, call
 from supernets.training.errors import TrainingError
+from supernets.training.hidden import Hidden, hidden_states
 from supernets.training.recompute import recomputed
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -33,6 +34,7 @@ class Passes:
         device: Where the supernet is.
         step: The optimiser step that `start` began.
         values: The losses of the passes since `start`, with their architectures.
+        hidden: The hidden states of the pass that ran last, where it was asked to keep them.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Passes:
         self.weight = 1.0
         self.step = 0
         self.values: list[tuple[Architecture, float, Tensor]] = []
+        self.hidden: Hidden = {}
         self._arch: Architecture = net.active
         self.device = device
         self._recompute = recompute
@@ -59,13 +62,23 @@ class Passes:
         """Begin an optimiser step and forget the losses of the last one."""
         self.step = step
         self.values = []
+        self.hidden = {}
 
-    def forward(self, arch: Architecture, inputs: Inputs) -> Any:
-        """Switch to a subnet and return its outputs."""
+    def forward(self, arch: Architecture, inputs: Inputs, *, keep_hidden: bool = False) -> Any:
+        """Switch to a subnet and return its outputs.
+
+        Args:
+            arch: The subnet.
+            inputs: Inputs of the task.
+            keep_hidden: Whether ``hidden`` holds the hidden states of its layers afterwards.
+        """
         self.net.activate(arch)
         self._arch = arch
         with self.autocast(), recomputed(self.net, self.net.active) if self._recompute else nullcontext():
-            return call(self.net, self.net.fit_inputs(inputs, arch))
+            if not keep_hidden:
+                return call(self.net, self.net.fit_inputs(inputs, arch))
+            with hidden_states(self.net) as self.hidden:
+                return call(self.net, self.net.fit_inputs(inputs, arch))
 
     def forward_frozen(self, module: nn.Module, inputs: Inputs) -> Any:
         """Return the outputs of another network, without gradients."""

@@ -103,8 +103,10 @@ class TrainSettings:
             patterns = getattr(self, name)
             if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
                 faults.append(f"{name} must be a list of patterns such as '*.query', got {patterns!r}")
-        if not faults and self.lora_rank == 0 and (
-            self.lora_alpha is not None or self.lora_train or tuple(self.lora_targets) != ("*",)
+        if (
+            not faults
+            and self.lora_rank == 0
+            and (self.lora_alpha is not None or self.lora_train or tuple(self.lora_targets) != ("*",))
         ):
             faults.append(
                 "lora_alpha, lora_targets and lora_train have no effect without lora_rank; give a rank, e.g. 8"

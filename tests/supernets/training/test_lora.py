@@ -47,7 +47,7 @@ def drawn(net):
     with torch.no_grad():
         for name, p in net.named_parameters():
             if "lora_" in name:
-                p.copy_(0.5 * torch.randn(p.shape, generator=g))
+                p.copy_(0.1 * torch.randn(p.shape, generator=g))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +75,7 @@ def test_merged_equals_unmerged_in_every_subnet_and_its_extraction(name):
     assert not any("lora_" in n for n in net.state_dict())
     inputs = net.example_inputs(batch_size=2)
     for arch, before, wanted, twin in zip(archs(net), plain, unmerged, twins, strict=True):
-        assert not torch.allclose(before, wanted, atol=1e-4)
+        assert (before - wanted).abs().max() > 5e-5
         torch.testing.assert_close(outputs(net, arch), wanted, atol=1e-5, rtol=1e-5)
         assert not any("lora_" in n for n in twin.state_dict())
         with torch.no_grad():
