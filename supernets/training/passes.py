@@ -29,7 +29,6 @@ class Passes:
 
     Attributes:
         net: The supernet.
-        loss: The loss on labels.
         weight: Factor on the gradients: the share of the current batch in the optimiser step.
         device: Where the supernet is.
         step: The optimiser step that `start` began.
@@ -41,7 +40,7 @@ class Passes:
         self, net: Supernet, loss: Loss, device: torch.device, amp: str = "off", *, recompute: bool = False
     ) -> None:
         self.net = net
-        self.loss = loss
+        self._loss = loss
         self.weight = 1.0
         self.step = 0
         self.values: list[tuple[Architecture, float, Tensor]] = []
@@ -79,6 +78,11 @@ class Passes:
                 return call(self.net, self.net.fit_inputs(inputs, arch))
             with hidden_states(self.net) as self.hidden:
                 return call(self.net, self.net.fit_inputs(inputs, arch))
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the loss on labels; in mixed precision PyTorch's own losses compute in float32."""
+        with self.autocast():
+            return self._loss(outputs, targets)
 
     def forward_frozen(self, module: nn.Module, inputs: Inputs) -> Any:
         """Return the outputs of another network, without gradients."""

@@ -140,7 +140,7 @@ def test_what_cannot_be_trained_is_said_in_one_message_without_retries(
     cluster: Cluster, small_task: str, tmp_path: Path
 ) -> None:
     case = problem(small_task, training=replace(SETTINGS, lr=1e30, warmup=0.0))
-    with pytest.raises(TrainingError, match="became (nan|inf|NaN)"):
+    with pytest.raises(TrainingError, match=r"became (nan|inf|NaN)"):
         train_on_ray(case, vit(case.task), tmp_path / "training", TWO, lambda state: None)
 
 
