@@ -114,8 +114,10 @@ def add_up_gradients(weights: Sequence[Tensor], team: Team) -> None:
     for bucket in _buckets([w.grad for w in used if w.grad is not None]):
         flat = torch.cat([g.reshape(-1) for g in bucket])
         team.add_up(flat)
-        for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
+        start = 0
+        for gradient in bucket:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

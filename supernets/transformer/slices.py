@@ -115,7 +115,8 @@ class SlicedModule(ElasticModule):
         if LORA_LEFT not in self._parameters:
             return weight
         left, right = (cast("Tensor", self._parameters[name]) for name in (LORA_LEFT, LORA_RIGHT))
-        return weight + self.__dict__["lora_scale"] * (left @ right)
+        scale: float = self.__dict__["lora_scale"]
+        return weight + scale * (left @ right)
 
     @torch.no_grad()
     def merge_adapter(self) -> None:
