@@ -74,7 +74,7 @@ def fit(team: Any, case: dict[str, Any], folder: str | None, rank: int = 0) -> t
 def worker(rank: int, size: int, out: str, case: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=size, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=size, timeout=timedelta(seconds=300)
     )
     note: dict[str, Any]
     try:
