@@ -26,6 +26,7 @@ from nassearch.runs import CONFIG_FILE, MANIFEST_FILE, STORE_FILE, SUPERNET_FOLD
 from nassearch.search import Search, SearchSettings
 from nassearch.store import Store
 from nassearch.strategies import Strategy, make_strategy
+from nassearch.training import train_supernet
 from nassearch.warm_start import WarmStart, gather
 from supernets import Supernet, load, save
 
@@ -181,24 +182,9 @@ class _Session:
         if store.meta("trained"):
             self.net = load(saved)
             return
-        settings, started = self.problem.training, time.perf_counter()
-        if settings is not None:
-            from supernets.training import RichProgress, train
-
-            task, config = self.problem.task, self.problem.config
-            checkpoint = self.folder / "training"
-            with RichProgress(console=self.console) as progress:
-                train(
-                    self.net,
-                    self.problem.training_data(),
-                    self.problem.loss,
-                    method=config.train_method,
-                    settings=settings,
-                    checkpoint_dir=checkpoint,
-                    resume=checkpoint.exists(),
-                    progress=progress,
-                    data_fingerprint=task.fingerprint,
-                )
+        started = time.perf_counter()
+        if self.problem.training is not None:
+            train_supernet(self.problem, self.net, self.folder / "training", self.console)
         save(self.net, saved)
         store.set_meta("trained", {"method": self.problem.config.train_method, "wall_s": time.perf_counter() - started})
         shutil.rmtree(self.folder / "training", ignore_errors=True)

@@ -66,6 +66,10 @@ def check_place(problem: Problem) -> None:
     from nassearch.executors.ray_needs import check_needs
 
     require_ray()
+    if problem.training is not None and problem.config.executor.num_workers > 1:
+        from nassearch.executors.ray_training import require_ray_train
+
+        require_ray_train()
     if measures_elsewhere("ray", problem.config.executor.address):
         settings = executor_settings(problem)
         cluster = Cluster(settings, 0)

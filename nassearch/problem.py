@@ -125,8 +125,12 @@ class Problem:
 
     def training_data(self) -> TrainingData:
         """Return the batches on which the supernet is trained."""
-        size = self.config.train.batch_size or int(self.task.training_defaults.get("batch_size", 128))
-        return self.task.training_data(size, seed=self.config.seed)
+        return self.task.training_data(self.training_batch_size, seed=self.config.seed)
+
+    @property
+    def training_batch_size(self) -> int:
+        """Inputs in a training batch, those of all workers together."""
+        return self.config.train.batch_size or int(self.task.training_defaults.get("batch_size", 128))
 
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the task's loss on the logits in a supernet's outputs, a scalar."""

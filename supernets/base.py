@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
@@ -127,6 +127,33 @@ class Supernet(nn.Module, ABC):
     def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs
+
+    def active_layers(self) -> list[nn.Module]:
+        """Return the layers that the active subnet runs one after the other, the same objects in every subnet.
+
+        For gradient checkpointing and layer-wise losses: each takes and returns hidden states (first, where it returns
+        several things), keeps no running statistics, and computes the same when it runs again. Empty (the default)
+        where the family has no such layers.
+        """
+        return []
+
+    def adapter_targets(self, targets: Sequence[str]) -> list[str]:
+        """Return the names of the layers that can have low-rank adapters and match one of some patterns.
+
+        Empty (the default) where the family has no such layers.
+        """
+        return []
+
+    def add_adapters(self, *, rank: int, alpha: float, targets: Sequence[str], train: Sequence[str], seed: int) -> None:
+        """Add low-rank adapters that alone learn, with the head and the parameters that ``train`` names by patterns.
+
+        Raises:
+            SupernetError: The family has none, or they are there already.
+        """
+        raise SupernetError(f"supernets of family {self.family!r} have no low-rank adapters; train all weights")
+
+    def merge_adapters(self) -> None:
+        """Add what the adapters have learned to the weights and remove them, if there are any."""
 
     def block_slots(self) -> list[BlockSlot]:
         """Return the places of the network with the blocks that may stand there, in the order of computation.

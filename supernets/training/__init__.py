@@ -15,6 +15,7 @@ from supernets.training.methods import (
     method_settings,
     register_method,
 )
+from supernets.training.parallel import Alone, ProcessTeam, Team
 from supernets.training.passes import Passes
 from supernets.training.progress import RichProgress, TrainProgress
 from supernets.training.progressive_shrinking import ProgressiveShrinking
@@ -25,6 +26,7 @@ from supernets.training.settings import TrainSettings
 from supernets.training.single_path import SinglePath
 
 __all__ = [
+    "Alone",
     "Batch",
     "InstaTune",
     "InvalidSettings",
@@ -32,11 +34,13 @@ __all__ = [
     "NonFiniteLoss",
     "Passes",
     "Phase",
+    "ProcessTeam",
     "ProgressiveShrinking",
     "ResumeError",
     "RichProgress",
     "Sandwich",
     "SinglePath",
+    "Team",
     "TrainProgress",
     "TrainReport",
     "TrainSettings",

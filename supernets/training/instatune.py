@@ -14,6 +14,7 @@ from supernets.training.data import Batch
 from supernets.training.distillation import kl_loss, logits_of
 from supernets.training.errors import InvalidSettings, ResumeError
 from supernets.training.faults import Faults
+from supernets.training.hidden import layer_loss as hidden_loss
 from supernets.training.methods import Method, Phase, register_method
 from supernets.training.passes import Passes
 from supernets.training.sampling import sample_subnets
@@ -35,6 +36,9 @@ class InstaTune(Method):
     where CE is the task's loss and KL(A, B) what A's softened predictions lack of B's (`kl_loss`). The paper says
     neither the temperature nor whether KL(S_i, S) teaches S, too: by default it is 1, and S is a teacher alone.
 
+    ``layer_loss`` adds ``layer_loss * sum_i mean_l MSE(h_l(S_i), h_l(S))``, where l runs over the layers of S_i and h_l
+    is what layer l returns, as in TinyBERT (see `supernets.training.hidden`); there S is a teacher alone in any case.
+
     ``alpha=1, random_subnets=0`` is plain fine-tuning of the largest network. The loss that is reported is the largest
     network's part, weights included.
 
@@ -51,6 +55,8 @@ class InstaTune(Method):
         smallest: Whether the smallest subnet runs in each step, too, as the sandwich rule has it.
         stop_gradient: Whether KL(S_i, S) leaves S as it is. If not, each S_i costs a further backward pass of S, and
             the activations of S are kept meanwhile.
+        layer_loss: Weight of the hidden states' loss, >= 0, for families that tell their layers (pre-trained
+            Transformers); 0: none.
         teacher: A folder that `supernets.save` (its largest subnet is the teacher) or transformers' `save_pretrained`
             wrote; fine-tuned on the same task. Default: none.
     """
@@ -77,6 +83,7 @@ class InstaTune(Method):
         random_subnets: int = 1,
         smallest: bool = False,
         stop_gradient: bool = True,
+        layer_loss: float = 0.0,
         teacher: str | None = None,
     ) -> None:
         super().__init__(space, total_steps=total_steps, seed=seed)
@@ -91,6 +98,7 @@ class InstaTune(Method):
         faults.integer("random_subnets", random_subnets, at_least=0)
         faults.boolean("smallest", smallest)
         faults.boolean("stop_gradient", stop_gradient)
+        faults.number("layer_loss", layer_loss, at_least=0)
         if teacher is not None and not (isinstance(teacher, str) and teacher):
             faults.append(f"teacher must be the path of a folder, as text, got {teacher!r}")
         if not faults:
@@ -103,6 +111,7 @@ class InstaTune(Method):
         self.random_subnets = random_subnets
         self.with_smallest = smallest
         self.stop_gradient = stop_gradient
+        self.layer_loss = layer_loss
         self.teacher: nn.Module | None = None
         self._folder = teacher
         self._digest = b""
@@ -120,8 +129,13 @@ class InstaTune(Method):
         """Load the teacher and compare its outputs with the supernet's.
 
         Raises:
-            InvalidSettings: There is none in the folder, or it is of other inputs or classes.
+            InvalidSettings: There is none in the folder, or it is of other inputs or classes; or the supernet does not
+                tell the layers that a layer-wise loss needs.
         """
+        if self.layer_loss > 0 and not net.active_layers():
+            raise InvalidSettings(
+                [f"layer_loss={self.layer_loss!r}: supernets of family {net.family!r} do not tell their layers; set 0"]
+            )
         if self._folder is None:
             return
         teacher = load_teacher(self._folder)
@@ -173,7 +187,9 @@ class InstaTune(Method):
         if from_teacher > 0:
             assert self.teacher is not None  # noqa: S101 - gamma was checked, and the teacher loaded
             taught = logits_of(passes.forward_frozen(self.teacher, passes.net.fit_inputs(batch.inputs, largest)))
-        outputs = passes.forward(largest, batch.inputs)
+        deep = self.layer_loss > 0 and bool(others)
+        outputs = passes.forward(largest, batch.inputs, keep_hidden=deep)
+        states = {layer: x.detach() for layer, x in passes.hidden.items()} if deep else {}
         # Without the stop the subnets' losses flow through the largest's activations, too.
         again = len(others) if from_largest > 0 and not self.stop_gradient else 0
         passes.backward(self._value(passes, outputs, batch, [(from_teacher, taught)]), retain_graph=again > 0)
@@ -181,9 +197,13 @@ class InstaTune(Method):
         if from_largest > 0:
             source = logits_of(outputs) if again else logits_of(outputs).detach()
         del outputs
+        passes.hidden = {}
         for i, arch in enumerate(others, start=1):
-            student = passes.forward(arch, batch.inputs)
+            student = passes.forward(arch, batch.inputs, keep_hidden=deep)
             value = self._value(passes, student, batch, [(from_largest, source), (from_teacher, taught)])
+            if deep:
+                value = value + self.layer_loss * hidden_loss(passes.hidden, states)
+                passes.hidden = {}
             passes.backward(value, retain_graph=i < again)
 
     def _value(self, passes: Passes, outputs: Any, batch: Batch, teachers: list[tuple[float, Tensor | None]]) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from supernets.base import Architecture, Inputs, Supernet, call
 from supernets.training.errors import TrainingError
+from supernets.training.hidden import Hidden, hidden_states
+from supernets.training.recompute import recomputed
 
 Loss = Callable[[Any, Tensor], Tensor]
 
@@ -23,24 +25,29 @@ class Passes:
         loss: Outputs and targets -> scalar.
         device: Where it runs.
         amp: ``"auto"``, ``"off"``, ``"bf16"`` or ``"fp16"``, see `TrainSettings`.
+        recompute: Whether layers run again in the backward pass, see `recomputed`.
 
     Attributes:
         net: The supernet.
-        loss: The loss on labels.
         weight: Factor on the gradients: the share of the current batch in the optimiser step.
         device: Where the supernet is.
         step: The optimiser step that `start` began.
         values: The losses of the passes since `start`, with their architectures.
+        hidden: The hidden states of the pass that ran last, where it was asked to keep them.
     """
 
-    def __init__(self, net: Supernet, loss: Loss, device: torch.device, amp: str = "off") -> None:
+    def __init__(
+        self, net: Supernet, loss: Loss, device: torch.device, amp: str = "off", *, recompute: bool = False
+    ) -> None:
         self.net = net
-        self.loss = loss
+        self._loss = loss
         self.weight = 1.0
         self.step = 0
         self.values: list[tuple[Architecture, float, Tensor]] = []
+        self.hidden: Hidden = {}
         self._arch: Architecture = net.active
         self.device = device
+        self._recompute = recompute
         self._dtype = amp_dtype(amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
 
@@ -54,13 +61,28 @@ class Passes:
         """Begin an optimiser step and forget the losses of the last one."""
         self.step = step
         self.values = []
+        self.hidden = {}
 
-    def forward(self, arch: Architecture, inputs: Inputs) -> Any:
-        """Switch to a subnet and return its outputs."""
+    def forward(self, arch: Architecture, inputs: Inputs, *, keep_hidden: bool = False) -> Any:
+        """Switch to a subnet and return its outputs.
+
+        Args:
+            arch: The subnet.
+            inputs: Inputs of the task.
+            keep_hidden: Whether ``hidden`` holds the hidden states of its layers afterwards.
+        """
         self.net.activate(arch)
         self._arch = arch
+        with self.autocast(), recomputed(self.net, self.net.active) if self._recompute else nullcontext():
+            if not keep_hidden:
+                return call(self.net, self.net.fit_inputs(inputs, arch))
+            with hidden_states(self.net) as self.hidden:
+                return call(self.net, self.net.fit_inputs(inputs, arch))
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the loss on labels; in mixed precision PyTorch's own losses compute in float32."""
         with self.autocast():
-            return call(self.net, self.net.fit_inputs(inputs, arch))
+            return self._loss(outputs, targets)
 
     def forward_frozen(self, module: nn.Module, inputs: Inputs) -> Any:
         """Return the outputs of another network, without gradients."""

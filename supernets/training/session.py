@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from supernets.base import Supernet
-from supernets.training.checkpoint import differences, load_checkpoint, save_checkpoint
+from supernets.training.checkpoint import differences, save_checkpoint
 from supernets.training.data import TrainingData
 from supernets.training.errors import NonFiniteLoss, ResumeError
 from supernets.training.methods import Method
@@ -91,17 +91,12 @@ class Session:
         """Note the quality of the largest and the smallest subnet."""
         self.history.append({"step": self.step, "loss": self.loss, "top1_largest": largest, "top1_smallest": smallest})
 
-    def save(self, folder: Path, seconds: float) -> None:
-        """Replace the checkpoint.
-
-        Args:
-            folder: Where it is.
-            seconds: Wall time of this process's part of the training.
+    def check_weights(self, folder: Path) -> None:
+        """Check that the weights may be kept.
 
         Raises:
-            NonFiniteLoss: Weights are NaN or infinite; the checkpoint stays as it was.
+            NonFiniteLoss: Some are NaN or infinite; the checkpoint in the folder stays as it was.
         """
-        assert self.optimizer is not None  # noqa: S101 - a step is done
         weights = self._net.state_dict()
         broken = [n for n, t in weights.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
         if broken:
@@ -110,7 +105,16 @@ class Session:
                 f"{' …' if len(broken) > 3 else ''}; the checkpoint in {folder} is from before. Lower lr, set "
                 "clip_norm, or lengthen warmup"
             )
-        parts = {"net": weights, "method": self._method.state_dict()}
+
+    def save(self, folder: Path, seconds: float) -> None:
+        """Replace the checkpoint; `check_weights` comes first.
+
+        Args:
+            folder: Where it is.
+            seconds: Wall time of this process's part of the training.
+        """
+        assert self.optimizer is not None  # noqa: S101 - a step is done
+        parts = {"net": self._net.state_dict(), "method": self._method.state_dict()}
         parts["optimizer"] = optimizer_tensors(self.optimizer)
         save_checkpoint(
             folder,
@@ -126,13 +130,17 @@ class Session:
             },
         )
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         """Go on from a checkpoint.
 
+        Args:
+            folder: Where it was read.
+            tensors: Its tensors, on the CPU.
+            record: Its record.
+
         Raises:
-            ResumeError: It is damaged, or of another training; the message names the differences.
+            ResumeError: It is of another training, or does not fit; the message names the differences.
         """
-        tensors, record = load_checkpoint(folder)
         different = differences(record.get("identity", {}), self._identity)
         if different:
             listed = "\n".join(f"  - {line}" for line in different)

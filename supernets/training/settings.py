@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -13,7 +13,9 @@ DECAYS = ("cosine", "linear")
 AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 # A run may be resumed with other values of these: they do not change the weights.
-_WITHOUT_EFFECT_ON_WEIGHTS = frozenset({"checkpoint_every", "evaluate_every", "evaluate_batches"})
+_WITHOUT_EFFECT_ON_WEIGHTS = frozenset(
+    {"checkpoint_every", "evaluate_every", "evaluate_batches", "gradient_checkpointing"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,13 @@ class TrainSettings:
             that of one big batch (normalisation statistics are still those of each batch).
         clip_norm: Largest norm of the gradient. Default: not clipped.
         amp: ``"auto"``: bfloat16 or else float16 on CUDA, off elsewhere; ``"off"``, ``"bf16"``, ``"fp16"``.
+        gradient_checkpointing: Whether layers keep their inputs alone and run again in the backward pass: less memory,
+            more time, the same gradients. For families that tell their layers (pre-trained Transformers).
+        lora_rank: Rank of low-rank adapters (LoRA), which alone learn, with the head; they are added to the weights at
+            the end. 0: all weights learn. For pre-trained Transformers.
+        lora_alpha: Factor on the adapters, divided by the rank. Default: the rank.
+        lora_targets: Patterns of the names of elastic linear layers that get adapters.
+        lora_train: Patterns of the names of weights that learn beside them, e.g. ``*bias`` or ``*LayerNorm*``.
         seed: Of the sampled subnets and of dropout.
         checkpoint_every: Steps between checkpoints; 0: only at the end.
         evaluate_every: Steps between evaluations of the largest and smallest subnet; 0: only at the end.
@@ -55,6 +64,11 @@ class TrainSettings:
     accumulate: int = 1
     clip_norm: float | None = None
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: float | None = None
+    lora_targets: Sequence[str] = ("*",)
+    lora_train: Sequence[str] = ()
     seed: int = 0
     checkpoint_every: int = 200
     evaluate_every: int | None = None
@@ -81,6 +95,22 @@ class TrainSettings:
         if self.clip_norm is not None:
             faults.number("clip_norm", self.clip_norm, above=0)
         faults.one_of("amp", self.amp, AMP_MODES)
+        faults.boolean("gradient_checkpointing", self.gradient_checkpointing)
+        faults.integer("lora_rank", self.lora_rank, at_least=0)
+        if self.lora_alpha is not None:
+            faults.number("lora_alpha", self.lora_alpha, above=0)
+        for name in ("lora_targets", "lora_train"):
+            patterns = getattr(self, name)
+            if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
+                faults.append(f"{name} must be a list of patterns such as '*.query', got {patterns!r}")
+        if (
+            not faults
+            and self.lora_rank == 0
+            and (self.lora_alpha is not None or self.lora_train or tuple(self.lora_targets) != ("*",))
+        ):
+            faults.append(
+                "lora_alpha, lora_targets and lora_train have no effect without lora_rank; give a rank, e.g. 8"
+            )
         faults.integer("seed", self.seed, at_least=0)
         faults.integer("checkpoint_every", self.checkpoint_every, at_least=0)
         if self.evaluate_every is not None:

@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from supernets.elastic import ElasticModule
 
+LORA_LEFT, LORA_RIGHT = "lora_left", "lora_right"
+"""Names of an adapter's factors, see `supernets.transformer.lora`."""
+
 
 class Extent:
     """How many units (heads, groups of heads, neurons) of a dimension are used; shared by all that depends on it.
@@ -106,11 +109,33 @@ class SlicedModule(ElasticModule):
     def _tensor(self, name: str) -> Tensor | None:
         return self._parameters[name] if name in self._parameters else self._buffers[name]
 
+    def whole_weight(self) -> Tensor:
+        """Return the weight in full, an adapter's product included."""
+        weight = cast("Tensor", self._parameters["weight"])
+        if LORA_LEFT not in self._parameters:
+            return weight
+        left, right = (cast("Tensor", self._parameters[name]) for name in (LORA_LEFT, LORA_RIGHT))
+        scale: float = self.__dict__["lora_scale"]
+        return weight + scale * (left @ right)
+
+    @torch.no_grad()
+    def merge_adapter(self) -> None:
+        """Add an adapter's product to the weight, in place, and remove the adapter, if there is one."""
+        if LORA_LEFT not in self._parameters:
+            return
+        cast("Tensor", self._parameters["weight"]).copy_(self.whole_weight())
+        for name in (LORA_LEFT, LORA_RIGHT):
+            del self._parameters[name]
+            self._slices.pop(name, None)
+        del self.__dict__["lora_scale"]
+        make_sliced(self, {}, {})
+
     def become_stock(self) -> None:
         """Turn into an instance of the stock class, with the active values of the attributes.
 
         For a copy whose tensors have been cut already.
         """
+        self.merge_adapter()
         values = {name: _count(name, *scaled) for name, scaled in self._scaled.items()}
         del self._slices, self._scaled
         self.__class__ = self.stock_class  # type: ignore[assignment]
@@ -119,7 +144,11 @@ class SlicedModule(ElasticModule):
 
 def _read_slice(name: str) -> property:
     def read(self: SlicedModule) -> Tensor:
-        return self._slices[name].take(cast("Tensor", self._tensor(name)))
+        part = self._slices[name].take(cast("Tensor", self._tensor(name)))
+        if name == "weight" and LORA_LEFT in self._parameters:
+            # One factor reads as a slice: the product is that of the slice of the weight.
+            part = part + self.__dict__["lora_scale"] * (getattr(self, LORA_LEFT) @ getattr(self, LORA_RIGHT))
+        return part
 
     return property(read)
 
@@ -144,7 +173,7 @@ def _fused_forward(transposed: bool) -> Any:
         piece: Slice = self._slices["weight"]
         if piece.full:
             return cast("Tensor", self.stock_class.forward(self, x))
-        weights = piece.parts(self._parameters["weight"])
+        weights = piece.parts(self.whole_weight())
         biases = (
             (None,) * len(weights)
             if "bias" not in self._slices

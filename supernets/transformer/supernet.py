@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from supernets.transformer.costs import CostModel
 from supernets.transformer.extraction import extract_active
 from supernets.transformer.family import Family
 from supernets.transformer.inputs import InputShapes, example_inputs
+from supernets.transformer.lora import Adapters, elastic_linears
 from supernets.transformer.wiring import WiredStack, wire
 
 
@@ -72,6 +73,7 @@ class TransformerSupernet(Supernet):
         self.space = transformer_space(family.name, self._stacks, self._choices, uniform)
         self._genes = [{d: gene_names(s, d, uniform) for d in s.extents} for s in self._stacks]
         self._costs: CostModel | None = None
+        self._adapters: Adapters | None = None
         self._active: dict[str, Any] = {}
         for stack in self._stacks:
             stack.set_order((layer_order or {}).get(stack.table.name, stack.order))
@@ -161,6 +163,31 @@ class TransformerSupernet(Supernet):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the active subnet of the stock model returns."""
         return self.model(*args, **kwargs)
+
+    def active_layers(self) -> list[nn.Module]:
+        """Return the active layers of all stacks."""
+        return [layer for stack in self._stacks for layer in stack.container.active_layers]
+
+    def adapter_targets(self, targets: Sequence[str]) -> list[str]:
+        """Return the names of the elastic linear layers that match one of some patterns."""
+        return [name for name, _ in elastic_linears(self.model, targets)]
+
+    def add_adapters(self, *, rank: int, alpha: float, targets: Sequence[str], train: Sequence[str], seed: int) -> None:
+        """Add low-rank adapters to elastic linear layers, see `supernets.transformer.lora.Adapters`.
+
+        Raises:
+            SupernetError: They are there already.
+        """
+        if self._adapters is not None:
+            raise SupernetError("the supernet has low-rank adapters already; merge them first (merge_adapters)")
+        self._adapters = Adapters(self.model, rank=rank, alpha=alpha, targets=targets, train=train, seed=seed)
+        self._costs = None
+
+    def merge_adapters(self) -> None:
+        """Add what the adapters have learned to the weights and remove them, if there are any."""
+        if self._adapters is not None:
+            self._adapters.merge()
+            self._adapters = self._costs = None
 
     def extract(self, arch: Architecture) -> nn.Module:
         """Return the subnet as a stock model with narrower projections and copied weights.

@@ -345,3 +345,18 @@ def test_resume_with_a_teacher(gamma, teacher, tmp_path):
     save(ToySupernet(seed=8), teacher)
     with pytest.raises(ResumeError, match="has other weights than when the training began"):
         fit(tmp_path / "other")
+
+
+def test_losses_are_float32_in_mixed_precision(teacher):
+    net = ToySupernet()
+    method = make_method("instatune", net.space, total_steps=10, gamma=0.5, teacher=teacher)
+    method.check(net)
+    passes = Passes(net, loss, CPU, "bf16")
+    teachers = []
+    passes.forward_frozen = lambda m, x: teachers.append(Passes.forward_frozen(passes, m, x)) or teachers[-1]
+    labels = passes.loss(passes.forward(net.active, BATCH.inputs), BATCH.targets)
+    assert labels.dtype == torch.float32
+    method.backward(BATCH, method.subnets(0), passes)
+    assert teachers[0].dtype == torch.bfloat16
+    assert all(value.dtype == torch.float32 for _, _, value in passes.values)
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in net.parameters())
