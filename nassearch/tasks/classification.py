@@ -108,11 +108,13 @@ class ImageClassification(Classification):
         std = np.where(std > 1e-6, std, 1.0)
         return mean.tolist(), std.tolist()
 
+    def _facts(self) -> list[Any]:
+        return [self.class_names, self.input_shape, self.seed, self._mean.tolist(), self._std.tolist()]
+
     def _hash(self) -> str:
         digest = hashlib.sha256()
         settings, arrays = (None, {}) if self.augmentation is None else self.augmentation.to_payload()
-        facts = [self.class_names, self.input_shape, self.seed, settings, self._mean.tolist(), self._std.tolist()]
-        digest.update(json.dumps(facts, sort_keys=True).encode())
+        digest.update(json.dumps([*self._facts()[:3], settings, *self._facts()[3:]], sort_keys=True).encode())
         for array in (self.labels, *(self.splits[name] for name in SPLITS), *arrays.values()):
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
         self.source.update_digest(digest)
@@ -181,18 +183,22 @@ class ImageClassification(Classification):
         Raises:
             DataError: Images on a shared path are not there.
         """
+        return cls(**cls.restored(settings, arrays))
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Return the arguments that `to_payload` told."""
         prefix = "augmentation."
         more = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-        return cls(
-            **shared_arguments(settings, arrays),
-            source=restore_source(settings["source"], arrays),
-            augmentation=restore_augmentation(settings["augmentation"], more),
-            transport=settings["transport"],
-            training_defaults=settings["training_defaults"],
-            fingerprint=settings["fingerprint"],
-            statistics=(settings["mean"], settings["std"]),
-            image_size=settings["image_size"],
-        )
+        return shared_arguments(settings, arrays) | {
+            "source": restore_source(settings["source"], arrays),
+            "augmentation": restore_augmentation(settings["augmentation"], more),
+            "transport": settings["transport"],
+            "training_defaults": settings["training_defaults"],
+            "fingerprint": settings["fingerprint"],
+            "statistics": (settings["mean"], settings["std"]),
+            "image_size": settings["image_size"],
+        }
 
 
 def _listed(channels: Tensor) -> str:
