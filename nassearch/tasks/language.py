@@ -213,6 +213,7 @@ class BlockTrainingSet:
 
 def _summed(outputs: Tensor, targets: Tensor) -> tuple[float, int]:
     """Return the summed negative log-likelihood in nats, and the number of tokens with a target."""
+    outputs = outputs.detach()
     targets = targets.to(outputs.device)
     counted = targets >= 0
     # float32 logits, float64 sums: float64 logits of a large vocabulary need too much memory.
