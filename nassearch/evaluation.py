@@ -131,33 +131,39 @@ def measured_inputs(net: Supernet, arch: Mapping[str, Any], setting: LatencySett
 def inputs_fault(net: Supernet, task: Task) -> str | None:
     """Return why a supernet cannot run on a task's inputs, or has other classes; None if all is well.
 
-    Classes are compared where inputs go by name: elsewhere the supernet is built with as many as are needed.
+    Classes are compared where the supernet is not built with as many as are needed.
     """
     import torch
 
     from supernets import SupernetError, call
     from supernets.training import logits_of
 
-    expected, given = net.example_inputs(), task.calibration_inputs(1, 1)[0]
+    expected, given = net.example_inputs(), net.fit_inputs(task.calibration_inputs(1, 1)[0])
     named = isinstance(given, Mapping)
     if named != isinstance(expected, Mapping) or (named and not set(given) & set(expected)):
         return f"it takes {_told(expected)}, the task gives {_told(given)}"
-    if not named:
+    if not named and "num_classes" in net.config():
         return None
-    if "sequence" in signature(net.example_inputs).parameters:
+    if len(task.input_shape) == 1 and "sequence" in signature(net.example_inputs).parameters:
         try:
             net.example_inputs(sequence=task.input_shape[0])  # type: ignore[call-arg]
         except SupernetError as error:
-            return f"the task's inputs are too long: {error}; give a smaller max_length"
+            return f"the task's inputs are too long: {error}; give a smaller max_length or block"
     modes = [(m, m.training) for m in net.modules()]
     try:
         with torch.no_grad():
             classes = logits_of(call(net.eval(), given)).shape[-1]
     except SupernetError as error:
         return str(error)
+    except IndexError as error:
+        return f"it does not run on the task's inputs: {error}; are its tokens those of the task's tokenizer?"
+    except (ValueError, RuntimeError, AssertionError, TypeError) as error:  # of the model's library
+        return f"it does not run on the task's inputs, {_told(given)}: {error}"
     finally:
         for module, training in modes:
             module.training = training
+    if classes < (tokens := task.model_options.get("vocab_size", 0)):
+        return f"its vocabulary has {classes} tokens, the task's data {tokens}; give the model's own tokenizer"
     wanted = task.model_options.get("num_classes", classes)
     return None if classes == wanted else f"it has {classes} classes, the task {wanted}"
 

@@ -15,7 +15,7 @@ MEASURED: Mapping[str, str] = {
     "latency_ms": "median time of one inference, milliseconds",
     "peak_memory_mb": "peak memory of one inference, 1e6 bytes",
 }
-ACCURACIES = ("accuracy", "top1", "top5")
+ACCURACIES = ("accuracy", "f1", "matthews", "top1", "top5")
 
 
 def base_name(metric: str) -> str:
@@ -54,6 +54,8 @@ def fault_of(metric: str, task_metrics: Iterable[str], settings: Iterable[str]) 
 
 def natural_range(metric: str) -> tuple[float, float]:
     """Return the least and greatest value that a metric can have at all."""
+    if base_name(metric) == "matthews":
+        return -100.0, 100.0
     if base_name(metric) in ACCURACIES:
         return 0.0, 100.0
     return 0.0, float("inf")

@@ -1,4 +1,4 @@
-"""`nassearch spaces`, `strategies`: what there is to choose from."""
+"""`nassearch spaces`, `strategies`, `tasks`: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("spaces")(spaces)
     app.command("strategies")(strategies)
+    app.command("tasks")(tasks)
 
 
 def spaces(
@@ -88,3 +89,49 @@ def strategies(as_json: AsJson = False) -> None:
     for name, summary in found.items():
         table.add_row(name, summary)
     make_console().print(table)
+
+
+def tasks(
+    name: Annotated[str, typer.Argument(help="Show one task with its options.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the tasks, or show one with its options.
+
+    [bold]Examples[/]
+
+      nassearch tasks
+
+      nassearch tasks causal-lm
+    """
+    from nassearch.errors import ConfigError
+    from nassearch.tasks import list_tasks
+    from search_spaces.errors import did_you_mean
+
+    found = {entry.name: entry for entry in list_tasks()}
+    if name and name not in found:
+        raise ConfigError(f"unknown task {name!r}{did_you_mean(name, found)}; available: {', '.join(found)}")
+    shown = [found[name]] if name else list(found.values())
+    if as_json:
+        print_json(
+            [
+                {"name": e.name, "usage": e.usage, "summary": e.summary,
+                 "options": {o.name: {"default": o.default, "help": o.help} for o in e.options}}
+                for e in shown
+            ]
+        )  # fmt: skip
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nassearch.console import make_console
+
+    table = Table("task", "what")
+    for entry in shown:
+        table.add_row(escape(entry.usage), escape(entry.summary))
+    console = make_console()
+    console.print(table)
+    if name:
+        options = Table("option", "default", "what")
+        for option in shown[0].options:
+            options.add_row(option.name, "" if option.default is None else str(option.default), escape(option.help))
+        console.print(options)

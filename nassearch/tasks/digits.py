@@ -56,8 +56,11 @@ def build(request: TaskRequest) -> Task:
         splits[name] = np.arange(start, end)
         start = end
 
+    from nassearch.tasks.image_task import statistics_of
     from nassearch.tasks.images import ArrayImages
+    from nassearch.tasks.pretrained import image_facts
 
+    facts = image_facts(request)
     return ImageClassification(
         name=request.name,
         spec=request.spec,
@@ -68,6 +71,8 @@ def build(request: TaskRequest) -> Task:
         seed=request.seed,
         augmentation=train_canvas,
         label_smoothing=options["label_smoothing"],
+        statistics=statistics_of(facts, 1, request),
+        image_size=facts.size,
         # About 75 CPU seconds of the sandwich rule on mobilenetv3-tiny.
         training_defaults={
             "epochs": 36,

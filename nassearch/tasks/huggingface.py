@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nassearch.errors import DataError
+from nassearch.tasks.hub import load_hub
 from nassearch.tasks.options import IMAGE_OPTIONS, Option, TaskRequest
 from nassearch.tasks.registry import register_task
 from search_spaces.errors import did_you_mean
@@ -32,7 +33,8 @@ def build(request: TaskRequest) -> Task:
     from nassearch.tasks.materialise import materialise
 
     origin = f"hf:{request.argument}"
-    parts = _load(request)
+    name, _, config = request.argument.partition(":")
+    parts = load_hub(name, config, request.options["revision"])
     train_name = "train" if "train" in parts else next(iter(parts))
     test_name = next((n for n in ("test", "validation", "valid", "val") if n in parts and n != train_name), None)
     train = parts[train_name]
@@ -60,36 +62,6 @@ def build(request: TaskRequest) -> Task:
 
     images = LabelledImages(np.concatenate([first, second]), names, select, len(test_labels), origin)
     return make_image_task(request, images)
-
-
-def _load(request: TaskRequest) -> dict[str, Any]:
-    try:
-        datasets: Any = import_module("datasets")
-    except ImportError as error:
-        raise DataError(
-            f"{request.spec}: the package 'datasets' is not installed; install it with 'pip install datasets', "
-            "or use torchvision:NAME, imagefolder:DIR or npz:FILE"
-        ) from error
-    if tuple(int(part) for part in datasets.__version__.split(".")[:2]) < (4, 0):
-        raise DataError(
-            f"{request.spec}: 'datasets' {datasets.__version__} may run code of a data set's repository; install "
-            "version 4 or later with 'pip install -U datasets'"
-        )
-    name, _, config = request.argument.partition(":")
-    try:
-        # Code in a data set's repository is never run: versions that could are refused above.
-        loaded = datasets.load_dataset(name, config or None, revision=request.options["revision"])
-    except Exception as error:  # of another library and of the HTTP client below it: all mean no data
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"hf:{request.argument} could not be loaded: {reason}. It needs network (or a filled cache) and an "
-            "existing name, as on https://huggingface.co/datasets; without network use digits, imagefolder:DIR "
-            "or npz:FILE"
-        ) from error
-    parts = dict(loaded.items()) if hasattr(loaded, "items") else {"train": loaded}
-    if not parts:
-        raise DataError(f"hf:{request.argument} has no splits; choose another data set or configuration")
-    return parts
 
 
 def _column(origin: str, dataset: Any, given: str | None, option: str, kind: str) -> str:

@@ -15,6 +15,7 @@ from nassearch.tasks.classification import ImageClassification
 from nassearch.tasks.decoding import Header
 from nassearch.tasks.images import DecodedImages, ImageSource
 from nassearch.tasks.options import TaskRequest
+from nassearch.tasks.pretrained import ImageFacts, image_facts
 from nassearch.tasks.splits import SPLITS, make_splits
 
 LARGEST_DEFAULT_SIZE = 224
@@ -42,7 +43,12 @@ class LabelledImages:
 
 
 def make_image_task(request: TaskRequest, images: LabelledImages) -> ImageClassification:
-    """Split images, keep only those that are used, read them once, and make the task.
+    """Make the task of classifying images, see `image_arguments`."""
+    return ImageClassification(**image_arguments(request, images))
+
+
+def image_arguments(request: TaskRequest, images: LabelledImages) -> dict[str, Any]:
+    """Split images, keep only those that are used, read them once, and return the arguments of the task.
 
     Raises:
         DataError: Too few images, or some that cannot be read.
@@ -60,11 +66,12 @@ def make_image_task(request: TaskRequest, images: LabelledImages) -> ImageClassi
         raise DataError([f"{images.origin}: {fault}" for fault in error.faults]) from None
     # The train split comes last: the rows of `used` are in the order of the source, so files are read in turn.
     used = np.unique(np.concatenate([splits[name] for name in SPLITS]))
-    source = images.select(used, options["image_size"])
+    facts = image_facts(request)
+    source = images.select(used, options["image_size"] or facts.size)
     source.verify()
     size = int(source.load(np.array([0])).shape[1])
     shift = size // 8 if options["shift"] is None else options["shift"]
-    return ImageClassification(
+    return dict(  # noqa: C408 - named as the task's arguments are
         name=request.name,
         spec=request.spec,
         source=source,
@@ -75,6 +82,7 @@ def make_image_task(request: TaskRequest, images: LabelledImages) -> ImageClassi
         augmentation=ShiftFlip(shift, options["flip"]) if shift or options["flip"] else None,
         label_smoothing=options["label_smoothing"],
         transport=options["transport"],
+        statistics=statistics_of(facts, int(source.load(np.array([0])).shape[3]), request),
         details={
             "source": images.origin,
             "images": (
@@ -84,6 +92,21 @@ def make_image_task(request: TaskRequest, images: LabelledImages) -> ImageClassi
             **images.details,
         },
     )
+
+
+def statistics_of(facts: ImageFacts, channels: int, request: TaskRequest) -> tuple[list[float], list[float]] | None:
+    """Return the normalisation that the run's model was trained with; None for that of the data.
+
+    Raises:
+        DataError: The model takes grey images and these are in colour.
+    """
+    wanted = facts.channels or channels
+    if wanted < channels:
+        raise DataError(f"the model {request.model} takes images of {wanted} channel, these have {channels}")
+    if facts.mean is not None and facts.std is not None:
+        return ([*facts.mean] * wanted)[:wanted], ([*facts.std] * wanted)[:wanted]
+    # Grey images of a model that wants colours, and does not say how they are normalised: pixels become -1 to 1.
+    return ([127.5] * wanted, [127.5] * wanted) if wanted != channels else None
 
 
 def fit_decoded(source: DecodedImages, size: int | None) -> DecodedImages:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from nassearch.errors import ConfigError
 from search_spaces.errors import did_you_mean
 
-_NEXT_OPTION = re.compile(r"(?:^|[,:])(?=[a-z_]+=)")
+_NEXT_OPTION = re.compile(r"(?:^|[,:])(?=[a-z_][a-z0-9_]*=)")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 

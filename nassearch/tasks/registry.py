@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 TaskBuilder = Callable[[TaskRequest], "Task"]
 TaskRestorer = Callable[[Mapping[str, Any], "Mapping[str, NDArray[Any]]"], "Task"]
 
-_BUILT_IN = ("digits", "imagefolder", "cifar10", "npz", "torchvision_sets", "huggingface", "text_classification")
+_BUILT_IN = (
+    "digits",
+    "imagefolder",
+    "cifar10",
+    "npz",
+    "torchvision_sets",
+    "huggingface",
+    "text_classification",
+    "causal_lm",
+    "image_text_classification",
+)
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from nassearch.errors import ConfigError, DataError
-from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task
-from nassearch.tasks.metrics import counts
+from nassearch.errors import DataError
+from nassearch.tasks.base import Batch, Direction, Inputs
+from nassearch.tasks.classifier import Classification, at_least_one, chunks, shared_arguments
+from nassearch.tasks.metrics import LabelTally
 from nassearch.tasks.splits import SPLITS, Splits
 
 _SORTED_TOGETHER = 50
@@ -41,12 +40,14 @@ class Tokens:
         starts: int64 ``[n + 1]``: text i is ``ids[starts[i] : starts[i + 1]]``.
         padding: The token that fills up shorter texts of a batch.
         cut: How many texts were longer than allowed.
+        types: int32 ``[all tokens]``: which text of a pair each token is of, where the tokenizer tells.
     """
 
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
     padding: int
     cut: int = 0
+    types: NDArray[np.int32] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -54,46 +55,54 @@ class Tokens:
         return np.diff(self.starts)
 
     def inputs(self, rows: NDArray[np.int64]) -> Inputs:
-        """Return ``input_ids`` and ``attention_mask`` of some texts, int64 ``[rows, longest of them]``."""
+        """Return ``input_ids``, ``attention_mask`` and maybe ``token_type_ids``, int64 ``[rows, longest of them]``."""
         lengths = self.lengths[rows]
         places = np.arange(lengths.max())
         mask = places < lengths[:, None]
-        ids = np.full(mask.shape, self.padding, dtype=np.int64)
-        ids[mask] = self.ids[(self.starts[rows][:, None] + places)[mask]]
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        at = (self.starts[rows][:, None] + places)[mask]
+        filled = {"input_ids": (self.ids, self.padding)}
+        if self.types is not None:
+            filled["token_type_ids"] = (self.types, 0)
+        inputs = {}
+        for name, (values, padding) in filled.items():
+            array = np.full(mask.shape, padding, dtype=np.int64)
+            array[mask] = values[at]
+            inputs[name] = torch.from_numpy(array)
+        inputs["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        return inputs
 
 
-def tokenize(texts: list[str], folder: Path, max_length: int) -> Tokens:
+def tokenize(texts: list[str], tokenizer: Any, max_length: int, pairs: list[str] | None = None) -> Tokens:
     """Tokenise texts, with the special tokens that the model expects.
 
     Args:
         texts: The texts.
-        folder: The tokenizer's.
-        max_length: Most tokens of a text.
+        tokenizer: Of transformers.
+        max_length: Most tokens of a text, or of a pair together.
+        pairs: The second text of each pair.
 
     Raises:
-        DataError: There is no tokenizer in the folder, or a text has no token.
+        DataError: A text has no token.
     """
-    from transformers import AutoTokenizer
-
-    if not folder.is_dir():
-        raise DataError(f"tokenizer={folder} is no folder; give one that a tokenizer's save_pretrained wrote")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise DataError(f"tokenizer={folder} cannot be loaded: {error}") from None
-    whole = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-    cut = sum(len(ids) > max_length for ids in whole)
-    ids = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"] if cut else whole
-    lengths = np.array([len(x) for x in ids], dtype=np.int64)
+    second = [] if pairs is None else [pairs]
+    whole = tokenizer(texts, *second, truncation=False, verbose=False)
+    cut = sum(len(ids) > max_length for ids in whole["input_ids"])
+    made = tokenizer(texts, *second, truncation=True, max_length=max_length) if cut else whole
+    lengths = np.array([len(x) for x in made["input_ids"]], dtype=np.int64)
     if not lengths.all():
         raise DataError(f"the text {texts[int(lengths.argmin())]!r} has no tokens; remove it")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     padding = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    return Tokens(np.concatenate([np.array(x, np.int32) for x in ids]), starts, padding, cut)
+    # Of single texts all types are 0, which models assume by themselves.
+    types = made.get("token_type_ids") if pairs is not None else None
+    return Tokens(_joined(made["input_ids"]), starts, padding, cut, None if types is None else _joined(types))
 
 
-class TextClassification(Task):
+def _joined(rows: list[list[int]]) -> NDArray[np.int32]:
+    return np.concatenate([np.array(row, np.int32) for row in rows])
+
+
+class TextClassification(Classification):
     """Texts with one class each; batches are of texts of like length and as long as their longest one.
 
     Args:
@@ -131,7 +140,8 @@ class TextClassification(Task):
         self.splits["calibration"] = splits["calibration"]
         self.label_smoothing = label_smoothing
         self.details = dict(details or {})
-        self.metrics: Mapping[str, Direction] = {"accuracy": "max", "loss": "min"}
+        self.tally = LabelTally
+        self.metrics: Mapping[str, Direction] = {"accuracy": "max", "f1": "max", "matthews": "max", "loss": "min"}
         self.model_options = {"num_classes": len(class_names)}
         self.input_shape = (int(lengths.max()),)
         self.training_defaults = dict(_TRAINING_DEFAULTS)
@@ -140,105 +150,39 @@ class TextClassification(Task):
     def _hash(self) -> str:
         digest = hashlib.sha256(json.dumps([self.class_names, self.seed, self.tokens.padding]).encode())
         arrays: list[NDArray[Any]] = [self.tokens.ids, self.tokens.starts, self.labels]
+        if self.tokens.types is not None:
+            arrays.append(self.tokens.types)
         for array in (*arrays, *(self.splits[name] for name in SPLITS)):
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
         return digest.hexdigest()[:32]
 
-    def size(self, split: Split) -> int:
-        """Return the number of texts in a split."""
-        return len(self._rows(split))
-
-    def _rows(self, split: Split) -> NDArray[np.int64]:
-        if split not in self.splits:
-            raise ConfigError(f"unknown split {split!r}; allowed are {', '.join(SPLITS)}")
-        return self.splits[split]
-
     def describe(self) -> dict[str, Any]:
         """Return source, sizes, classes and lengths as JSON values."""
         lengths = self.tokens.lengths
-        return {
-            "task": self.name,
-            "spec": self.spec,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
-            "splits": {name: len(self.splits[name]) for name in SPLITS},
-            "n_classes": len(self.class_names),
-            "classes": self.class_names[:1000],
-            "metrics": dict(self.metrics),
-            "tokens": {"mean": float(lengths.mean()), "most": int(lengths.max())},
-            "label_smoothing": self.label_smoothing,
-            **self.details,
-        }
+        tokens = {"mean": float(lengths.mean()), "most": int(lengths.max())}
+        return super().describe() | {"tokens": tokens, **self.details}
 
-    def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Return some texts as a batch."""
-        return Batch(self.tokens.inputs(rows), torch.from_numpy(self.labels[rows]))
-
-    def batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """Yield a split from the shortest text to the longest; the last batch may be smaller."""
-        return map(self.batch, _chunks(self._rows(split), batch_size))
+    def inputs(self, rows: NDArray[np.int64]) -> Inputs:
+        """Return the inputs of some texts."""
+        return self.tokens.inputs(rows)
 
     def training_data(self, batch_size: int, seed: int = 0) -> TextTrainingSet:
         """Return the train split, shuffled anew in each epoch by (seed, epoch) alone."""
         return TextTrainingSet(self, batch_size, seed)
 
-    def calibration_inputs(self, batch_size: int, n_images: int | None = None) -> list[Inputs]:
-        """Return inputs of the first ``n_images`` texts of the calibration split (default and at most: all of it)."""
-        return [self.tokens.inputs(rows) for rows in _chunks(self.splits["calibration"][:n_images], batch_size)]
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy, with label smoothing if asked for."""
-        return nn.functional.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
-
-    def score(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Return accuracy (0-100) and loss of one batch."""
-        return _rates(counts(outputs, targets), len(targets))
-
-    def evaluate(
-        self,
-        forward: Callable[[Inputs], Tensor],
-        split: Split,
-        batch_size: int = 256,
-        adapt: Callable[[Inputs], Inputs] | None = None,
-    ) -> dict[str, float]:
-        """Return accuracy (0-100) and loss of a whole split, see the base class."""
-        total = torch.zeros(3, dtype=torch.float64)
-        with torch.inference_mode():
-            for batch in self.batches(split, batch_size):
-                outputs = forward(batch.inputs if adapt is None else adapt(batch.inputs))
-                total += counts(outputs, batch.targets).cpu()
-        return _rates(total, self.size(split))
-
     def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return JSON settings and arrays from which another process makes an equal task."""
-        arrays: dict[str, NDArray[Any]] = {"ids": self.tokens.ids, "starts": self.tokens.starts, "labels": self.labels}
-        arrays |= {f"split.{name}": self.splits[name] for name in SPLITS}
-        settings = {
-            "task": self.name,
-            "spec": self.spec,
-            "seed": self.seed,
-            "padding": self.tokens.padding,
-            "cut": self.tokens.cut,
-            "class_names": self.class_names,
-            "label_smoothing": self.label_smoothing,
-            "details": self.details,
-        }
-        return settings, arrays
+        settings, arrays = self.shared_payload()
+        arrays |= {"ids": self.tokens.ids, "starts": self.tokens.starts}
+        if self.tokens.types is not None:
+            arrays["types"] = self.tokens.types
+        return settings | {"padding": self.tokens.padding, "cut": self.tokens.cut}, arrays
 
     @classmethod
     def from_payload(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TextClassification:
         """Make the task that `to_payload` described."""
-        return cls(
-            name=settings["task"],
-            spec=settings["spec"],
-            tokens=Tokens(arrays["ids"], arrays["starts"], settings["padding"], settings["cut"]),
-            labels=arrays["labels"],
-            splits={name: arrays[f"split.{name}"] for name in SPLITS},
-            class_names=list(settings["class_names"]),
-            seed=settings["seed"],
-            label_smoothing=settings["label_smoothing"],
-            details=settings["details"],
-        )
+        tokens = Tokens(arrays["ids"], arrays["starts"], settings["padding"], settings["cut"], arrays.get("types"))
+        return cls(**shared_arguments(settings, arrays), tokens=tokens)
 
 
 class TextTrainingSet:
@@ -251,7 +195,7 @@ class TextTrainingSet:
     """
 
     def __init__(self, task: TextClassification, batch_size: int, seed: int) -> None:
-        self.task, self.batch_size, self.seed = task, _at_least_one(batch_size), seed
+        self.task, self.batch_size, self.seed = task, at_least_one(batch_size), seed
 
     @property
     def steps_per_epoch(self) -> int:
@@ -266,8 +210,8 @@ class TextTrainingSet:
         lengths = self.task.tokens.lengths
         groups = [
             rows_of_batch
-            for pool in _chunks(rows, self.batch_size * _SORTED_TOGETHER)
-            for rows_of_batch in _chunks(pool[np.argsort(lengths[pool], kind="stable")], self.batch_size)
+            for pool in chunks(rows, self.batch_size * _SORTED_TOGETHER)
+            for rows_of_batch in chunks(pool[np.argsort(lengths[pool], kind="stable")], self.batch_size)
         ]
         return (self.task.batch(groups[i]) for i in np.argsort(rng.random(len(groups)), kind="stable"))
 
@@ -279,19 +223,4 @@ class TextTrainingSet:
         """Yield the search split in random order, to watch training by; the report split is never seen here."""
         rows = self.task.splits["search"]
         order = np.random.default_rng(np.random.SeedSequence([self.seed, 0x7E57])).random(len(rows))
-        return map(self.task.batch, _chunks(rows[np.argsort(order, kind="stable")], max(self.batch_size, 256)))
-
-
-def _rates(total: Tensor, n: int) -> dict[str, float]:
-    first, _, loss = total.tolist()
-    return {"accuracy": 100.0 * first / n, "loss": loss / n}
-
-
-def _chunks(rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    return (rows[start : start + _at_least_one(size)] for start in range(0, len(rows), _at_least_one(size)))
-
-
-def _at_least_one(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; give at least 1")
-    return batch_size
+        return map(self.task.batch, chunks(rows[np.argsort(order, kind="stable")], max(self.batch_size, 256)))

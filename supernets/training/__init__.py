@@ -1,7 +1,7 @@
 """Training of supernets: methods by name, one loop, exact resume."""
 
 from supernets.training.data import Batch, TrainingData
-from supernets.training.distillation import kl_loss, logits_of, soft_targets_loss
+from supernets.training.distillation import counted, kl_loss, logits_of, soft_targets_loss
 from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, TrainingError, UnknownMethod
 from supernets.training.evaluation import evaluate_subnet, settle_statistics, top1_score
 from supernets.training.instatune import InstaTune
@@ -47,6 +47,7 @@ __all__ = [
     "TrainingData",
     "TrainingError",
     "UnknownMethod",
+    "counted",
     "evaluate_subnet",
     "kl_loss",
     "list_methods",

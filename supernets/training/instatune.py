@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from search_spaces import SearchSpace
 from supernets.base import Supernet
 from supernets.training.data import Batch
-from supernets.training.distillation import kl_loss, logits_of
+from supernets.training.distillation import counted, kl_loss, logits_of
 from supernets.training.errors import InvalidSettings, ResumeError
 from supernets.training.faults import Faults
 from supernets.training.hidden import layer_loss as hidden_loss
@@ -211,7 +211,7 @@ class InstaTune(Method):
         parts = [] if self.alpha == 0 else [self.alpha * passes.loss(outputs, batch.targets).float()]
         for weight, logits in teachers:
             if weight > 0 and logits is not None:
-                parts.append(weight * kl_loss(outputs, logits, self.temperature))
+                parts.append(weight * kl_loss(outputs, logits, self.temperature, counted(outputs, batch.targets)))
         return torch.stack(parts).sum()
 
 

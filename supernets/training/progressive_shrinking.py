@@ -13,7 +13,7 @@ from search_spaces import Gene, SearchSpace, Value
 from search_spaces.errors import did_you_mean
 from supernets.base import Supernet
 from supernets.training.data import Batch
-from supernets.training.distillation import soft_targets_loss
+from supernets.training.distillation import counted, soft_targets_loss
 from supernets.training.faults import Faults
 from supernets.training.methods import Method, Phase, register_method
 from supernets.training.passes import Passes
@@ -131,7 +131,9 @@ class ProgressiveShrinking(Method):
             outputs = passes.forward(arch, batch.inputs)
             value = passes.loss(outputs, batch.targets)
             if self.teacher is not None:
-                value = value + self.kd_ratio * soft_targets_loss(outputs, taught, self.temperature)
+                value = value + self.kd_ratio * soft_targets_loss(
+                    outputs, taught, self.temperature, counted(outputs, batch.targets)
+                )
                 value = value * (2 / (1 + self.kd_ratio))  # OFA's scale
             passes.backward(value)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces import SearchSpace
 from supernets.training.data import Batch
-from supernets.training.distillation import soft_targets_loss
+from supernets.training.distillation import counted, soft_targets_loss
 from supernets.training.faults import Faults
 from supernets.training.methods import Method, Phase, register_method
 from supernets.training.passes import Passes
@@ -66,6 +66,6 @@ class Sandwich(Method):
         for arch in others:
             outputs = passes.forward(arch, batch.inputs)
             if self.distillation:
-                passes.backward(soft_targets_loss(outputs, teacher, self.temperature))
+                passes.backward(soft_targets_loss(outputs, teacher, self.temperature, counted(outputs, batch.targets)))
             else:
                 passes.backward(passes.loss(outputs, batch.targets))

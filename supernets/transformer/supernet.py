@@ -231,6 +231,16 @@ class TransformerSupernet(Supernet):
         shapes = self.shapes if sequence is None else self.shapes.with_length(sequence)
         return example_inputs(shapes, batch_size, next(self.model.parameters()))
 
+    def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
+        """Give images by name where the model takes them so, and by position where it does not."""
+        if self.shapes.image is None or self.shapes.text:
+            return inputs
+        if self.shapes.by_name and isinstance(inputs, tuple) and len(inputs) == 1:
+            return {"pixel_values": inputs[0]}
+        if not self.shapes.by_name and isinstance(inputs, Mapping) and set(inputs) == {"pixel_values"}:
+            return (inputs["pixel_values"],)
+        return inputs
+
     def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Return exact costs of each row: ``params_m``, ``macs_m``, ``size_mb``; each float64 ``[n]``.
 

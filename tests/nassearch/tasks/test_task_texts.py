@@ -29,9 +29,16 @@ def tokenizer(tmp_path: Path) -> Path:
     vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
     tok = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tok.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tok.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     fast = hf.PreTrainedTokenizerFast(
-        tokenizer_object=tok, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=tok,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
     fast.save_pretrained(tmp_path / "tok")
     return tmp_path / "tok"
@@ -216,3 +223,112 @@ def test_models_that_do_not_fit_are_told_before_training(make, folder):
 
     fault = inputs_fault(build("mobilenetv3-tiny"), task)
     assert fault == "it takes 1 positional input, the task gives inputs by name (input_ids, attention_mask)"
+
+
+def pairs_set(n: int, label: int | None = None):
+    import datasets
+
+    features = datasets.Features(
+        {
+            "sentence1": datasets.Value("string"),
+            "sentence2": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["not_equivalent", "equivalent"]),
+        }
+    )
+    rows = {"sentence1": [t for t, _ in texts(n)], "sentence2": [t for t, _ in texts(n, seed=1)]}
+    labels = [i % 2 if label is None else label for i in range(n)]
+    return datasets.Dataset.from_dict(rows | {"label": labels}, features=features)
+
+
+def test_pairs_of_glue_have_two_types_and_report_on_the_validation_set(tokenizer, monkeypatch):
+    import datasets
+
+    parts = {"train": pairs_set(60), "validation": pairs_set(20), "test": pairs_set(10, label=-1)}
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or datasets.DatasetDict(parts))
+    task = make_task(f"text-classification:mrpc,tokenizer={tokenizer}")
+    assert asked == [(("nyu-mll/glue", "mrpc"), {"revision": None})]
+    assert {s: task.size(s) for s in task.splits} == {"train": 51, "calibration": 3, "search": 6, "report": 20}
+    assert task.class_names == ["not_equivalent", "equivalent"]
+    assert task.describe()["parts"] == {"train": "train", "report": "validation"}
+    (batch,) = task.batches("report", 20)
+    wanted = hf.AutoTokenizer.from_pretrained(tokenizer)
+    made = {
+        (tuple(m["input_ids"]), tuple(m["token_type_ids"]))
+        for a, b in zip(pairs_set(20)["sentence1"], pairs_set(20)["sentence2"], strict=True)
+        for m in [wanted(a, b)]
+    }
+    rows = zip(*(batch.inputs[k] for k in ("input_ids", "token_type_ids", "attention_mask")), strict=True)
+    got = {(tuple(i[m.bool()].tolist()), tuple(t[m.bool()].tolist())) for i, t, m in rows}
+    assert got == made
+    settings, arrays = task.to_payload()
+    assert from_payload(json.loads(json.dumps(settings)), arrays).fingerprint == task.fingerprint
+    assert inputs_fault(bert(max_position_embeddings=64), task) is None
+    with pytest.raises(ConfigError, match="stsb is a regression"):
+        make_task(f"text-classification:stsb,tokenizer={tokenizer}")
+    with pytest.raises(ConfigError, match="columns of GLUE's mrpc are known"):
+        make_task(f"text-classification:mrpc,tokenizer={tokenizer},sentence=x")
+
+
+def test_sets_on_disk_and_of_the_hub_give_the_same_task(tokenizer, tmp_path, monkeypatch):
+    import datasets
+
+    parts = datasets.DatasetDict({"train": pairs_set(60), "validation": pairs_set(20), "test": pairs_set(30)})
+    parts.save_to_disk(tmp_path / "saved")
+    (tmp_path / "parquet").mkdir()
+    for name, part in parts.items():
+        part.to_parquet(tmp_path / "parquet" / f"{name}.parquet")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: parts)
+    more = f",sentence=sentence1,sentence2=sentence2,tokenizer={tokenizer}"
+    places = (tmp_path / "saved", tmp_path / "parquet", "hf:someone/pairs")
+    made = [make_task(f"text-classification:{place}{more}") for place in places]
+    assert len({task.fingerprint for task in made}) == 1
+    assert made[0].size("report") == 30
+    with pytest.raises(DataError, match="no column 'sentence3'; did you mean 'sentence"):
+        make_task(f"text-classification:hf:a/b,sentence=sentence3,tokenizer={tokenizer}")
+
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(DataError, match=r"could not be loaded: no route\. It needs network.*without network use files"):
+        make_task(f"text-classification:sst2,tokenizer={tokenizer}")
+
+
+def test_the_model_of_the_run_gives_tokenizer_limits_and_order_of_classes(folder, tokenizer):
+    spec = f"text-classification:{folder}"
+    config = {"model_type": "bert", "max_position_embeddings": 6, "vocab_size": 13}
+    (tokenizer / "config.json").write_text(json.dumps(config | {"id2label": {"0": "POS", "1": "NEG"}}))
+    task = make_task(spec, model=str(tokenizer))
+    assert task.input_shape == (6,)
+    assert task.class_names == ["pos", "neg"]
+    with pytest.raises(ConfigError, match="max_length=7 is more than the model's limit of 6 tokens"):
+        make_task(f"{spec},max_length=7", model=str(tokenizer))
+    (tokenizer / "config.json").write_text(json.dumps(config | {"vocab_size": 12}))
+    with pytest.raises(DataError, match="does not match the model: the data have token 12"):
+        make_task(spec, model=str(tokenizer))
+
+
+def test_empty_texts_are_named(make, tmp_path):
+    (tmp_path / "a.tsv").write_text("good\tpos\n \tneg\n")
+    with pytest.raises(DataError, match=r"a\.tsv, line 2: 'sentence' is empty"):
+        make(tmp_path / "a.tsv")
+
+
+def test_f1_and_matthews_are_sklearns(make, folder):
+    from sklearn.metrics import f1_score, matthews_corrcoef
+
+    task, rng = make(folder), np.random.default_rng(0)
+    outputs = iter(torch.from_numpy(rng.normal(size=(n, 2))) for n in (20, 10))
+    given, wanted = [], []
+
+    def forward(inputs):
+        given.append(next(outputs))
+        return given[-1]
+
+    got = task.evaluate(forward, "report", 20)
+    wanted = np.concatenate([b.targets.numpy() for b in task.batches("report", 20)])
+    answers = torch.cat(given).argmax(1).numpy()
+    assert got["f1"] == 100 * f1_score(wanted, answers)
+    assert got["matthews"] == pytest.approx(100 * matthews_corrcoef(wanted, answers))
+    assert got["accuracy"] == pytest.approx(100 * (wanted == answers).mean())
