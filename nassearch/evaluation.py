@@ -138,7 +138,7 @@ def inputs_fault(net: Supernet, task: Task) -> str | None:
     from supernets import SupernetError, call
     from supernets.training import logits_of
 
-    expected, given = net.example_inputs(), task.calibration_inputs(1, 1)[0]
+    expected, given = net.example_inputs(), net.fit_inputs(task.calibration_inputs(1, 1)[0])
     named = isinstance(given, Mapping)
     if named != isinstance(expected, Mapping) or (named and not set(given) & set(expected)):
         return f"it takes {_told(expected)}, the task gives {_told(given)}"

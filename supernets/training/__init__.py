@@ -13,8 +13,10 @@ from supernets.training.methods import (
     make_method,
     method_options,
     method_settings,
+    orders_units,
     register_method,
 )
+from supernets.training.ordering import sort_units
 from supernets.training.passes import Passes
 from supernets.training.progress import RichProgress, TrainProgress
 from supernets.training.progressive_shrinking import ProgressiveShrinking
@@ -50,11 +52,13 @@ __all__ = [
     "make_method",
     "method_options",
     "method_settings",
+    "orders_units",
     "prepare",
     "register_method",
     "sample_subnets",
     "settle_statistics",
     "soft_targets_loss",
+    "sort_units",
     "top1_score",
     "train",
 ]
