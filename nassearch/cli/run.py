@@ -114,7 +114,8 @@ def run(
         str | None, typer.Option("--export", metavar="WHICH", help="Subnet to export at the end. Default: knee.")
     ] = None,
     export_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="torch, onnx, state-dict or none. Default: torch.")
+        str | None,
+        typer.Option(metavar="FORMAT", help="torch, onnx, state-dict, transformers, timm, none. Default: torch."),
     ] = None,
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="MODULE", help="Python module to import first; may register anything.")

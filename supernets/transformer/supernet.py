@@ -68,7 +68,7 @@ class TransformerSupernet(Supernet):
         self.uniform = uniform
         self.shapes = InputShapes.of(model, family, sequence)
         self._stacks = wire(self.model, family)
-        self._choices = resolve_choices(self._stacks, given)
+        self._choices = resolve_choices(self._stacks, given, uniform)
         self.space = transformer_space(family.name, self._stacks, self._choices, uniform)
         self._genes = [{d: gene_names(s, d, uniform) for d in s.extents} for s in self._stacks]
         self._costs: CostModel | None = None
