@@ -17,7 +17,16 @@ from nassearch.metrics import ANALYTIC, MEASURED, base_name
 from search_spaces.errors import did_you_mean
 
 DEFAULT_LATENCY = "cpu:eager,batch=1,threads=1"
-_INHERITED = ("space", "task", "seed", "model_options", "evaluation", "plugins")  # from a run of a warm start
+_INHERITED = (
+    "space",
+    "model",
+    "trust_remote_code",
+    "task",
+    "seed",
+    "model_options",
+    "evaluation",
+    "plugins",
+)  # from a run of a warm start
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,12 +59,15 @@ class TrainConfig(_Section):
         batch_size: Images a step. Default: the task's.
         settings: Fields of `supernets.training.TrainSettings` (``epochs``, ``lr``, …) over the task's defaults.
         options: Options of the method (``n_random``, …).
+        importance_order: Whether the units of the supernet are ordered by importance on the calibration split before
+            the first step. Default: as the method wants it.
     """
 
     method: str | None = None
     batch_size: int | None = Field(default=None, gt=0)
     settings: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
+    importance_order: bool | None = None
 
 
 class ExecutorConfig(_Section):
@@ -91,7 +103,10 @@ class RunConfig(_Section):
     """Everything that decides a run. The same configuration gives the same search.
 
     Attributes:
-        space: Name of the search space and its supernet.
+        space: Name of the search space and its supernet; ``auto``: that of a pre-trained ``model``.
+        model: The pre-trained model that becomes the supernet: a folder that transformers or timm saved, ``timm:NAME``,
+            ``hf-hub:ID`` (timm) or a name on the hub (transformers).
+        trust_remote_code: Whether code that comes with the model may run.
         task: Task and data, e.g. ``digits`` or ``imagefolder:DIR``.
         objectives: ``metric:max`` or ``metric:min``, one to four.
         constraints: e.g. ``latency_ms <= 20`` or ``params_m <= 60% of largest``.
@@ -101,7 +116,7 @@ class RunConfig(_Section):
         strategy: Search strategy.
         strategy_options: Its options.
         batch_size: Proposals a batch; part of the search, whatever the number of workers.
-        model_options: Options of the supernet over those of the task.
+        model_options: Options of the supernet over those of the task; of a converted model those of the conversion.
         checkpoint: Published weights for the supernet.
         supernet: Folder of a trained supernet (``supernet/`` of another run).
         warm_start: Folders of earlier runs of the space, which give the search a head start.
@@ -111,6 +126,8 @@ class RunConfig(_Section):
     """
 
     space: str
+    model: str | None = None
+    trust_remote_code: bool = False
     task: str
     objectives: list[str] = Field(min_length=1, max_length=4)
     constraints: list[str] = Field(default_factory=list)

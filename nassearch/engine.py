@@ -19,6 +19,7 @@ from nassearch.goal import Goal
 from nassearch.manifest import command_line, make_manifest, replace_folder, write_atomically, write_json
 from nassearch.metrics import is_measured
 from nassearch.places import check_place, cost_bounds, quality_bounds, run_executor
+from nassearch.pretrained import local_folder
 from nassearch.problem import Problem, make_problem
 from nassearch.profile import Bounds, analytic_bounds, bounds_table, check_satisfiable, unsatisfiable
 from nassearch.progress import SearchProgress
@@ -67,6 +68,8 @@ def run(
     folder = config.folder
     check_folder_is_free(folder, overwrite)
     problem = make_problem(config)
+    for note in problem.source.notes:
+        console.print(f"[yellow]{note}[/]")
     warm = gather(problem)
     net = problem.build_supernet()
     problem.check_training(net)
@@ -121,7 +124,7 @@ def resume(
                 raise ConfigError("--async cannot be changed by --resume: the log of a run has one order; leave it out")
             merged = config.executor.model_dump() | dict(executor)
             config = make_config(config.model_dump(mode="json") | {"executor": merged})
-        problem = make_problem(config, base=stopped.started_in)
+        problem = make_problem(config, base=stopped.started_in, space=stopped.space if trained else None)
         fingerprint = stopped.manifest.get("data_fingerprint")
         if fingerprint != problem.task.fingerprint:
             raise RunFolderError(
@@ -186,7 +189,14 @@ class _Session:
         if self.problem.training is not None:
             train_supernet(self.problem, self.net, self.folder / "training", self.console)
         save(self.net, saved)
-        store.set_meta("trained", {"method": self.problem.config.train_method, "wall_s": time.perf_counter() - started})
+        store.set_meta(
+            "trained",
+            {
+                "method": self.problem.config.train_method,
+                "importance_order": self.problem.orders_units,
+                "wall_s": time.perf_counter() - started,
+            },
+        )
         shutil.rmtree(self.folder / "training", ignore_errors=True)
         self.net = load(saved)
 
@@ -277,6 +287,9 @@ def _make_folder(
     config = problem.config
     # Absolute, so that the run can be gone on with from anywhere.
     paths: dict[str, Any] = {n: path.resolve() for n in ("checkpoint", "supernet") if (path := getattr(config, n))}
+    if config.model is not None and (model := local_folder(config.model)) is not None:
+        timm = "timm:" if config.model.startswith("timm:") else ""
+        paths["model"] = f"{timm}{model.resolve()}"
     paths["warm_start"] = [path.resolve() for path in config.warm_start]
     with Store(new / STORE_FILE, problem.space, create=True) as store:
         store.set_meta("bounds", {m: b.to_json() for m, b in bounds.items()})

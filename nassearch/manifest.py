@@ -48,6 +48,9 @@ def make_manifest(problem: Problem, command: str) -> dict[str, Any]:
         "data_fingerprint": problem.task.fingerprint,
         "training": problem.training.to_json() if problem.training else None,
         "training_method": config.train_method,
+        "importance_order": problem.orders_units,
+        "model": config.model,
+        "model_notes": list(problem.source.notes),
         "latency": {metric: str(setting) for metric, setting in problem.latency.items()},
     }
 

@@ -18,6 +18,16 @@ MEASURED: Mapping[str, str] = {
 ACCURACIES = ("accuracy", "f1", "matthews", "top1", "top5")
 
 
+_SAME = {"accuracy": "top1", "top1": "accuracy"}  # of a class each, whatever the task calls it
+
+
+def canonical(metric: str, task_metrics: Iterable[str]) -> str:
+    """Return what a task calls a metric: ``top1`` for ``accuracy``, and the other way round, where it has only that."""
+    known = list(task_metrics)
+    other = _SAME.get(metric)
+    return other if other is not None and other in known and metric not in known else metric
+
+
 def base_name(metric: str) -> str:
     """Return a metric without its ``@SETTING``: ``latency_ms`` of ``latency_ms@pi``."""
     return metric.partition("@")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,9 +12,10 @@ from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
 from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
-from nassearch.metrics import ANALYTIC, base_name, fault_of, is_measured, natural_range
+from nassearch.metrics import ANALYTIC, base_name, canonical, fault_of, is_measured, natural_range
 from nassearch.objectives import Objective, parse_objectives
-from search_spaces import SearchSpace, get_space
+from nassearch.sources import Source, check_model, converted_source, is_converted, named_source, named_space
+from search_spaces import SearchSpace
 from search_spaces.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ class Problem:
     """The parts of a run that its configuration names."""
 
     config: RunConfig
-    space: SearchSpace
+    source: Source
     task: Task
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     latency: Mapping[str, LatencySetting]
     training: TrainSettings | None
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.source.space
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -57,9 +63,7 @@ class Problem:
         Raises:
             ConfigError: Options, checkpoint or folder do not fit.
         """
-        import torch
-
-        from supernets import SupernetError, build, load, supernet_options
+        from supernets import SupernetError, load
 
         try:
             if self.config.supernet:
@@ -69,15 +73,8 @@ class Problem:
                         f"{self.config.supernet} holds a supernet of space {net.space.name!r} "
                         f"({net.space.identity}), the run is of {self.space.name!r} ({self.space.identity})"
                     )
-                self._check_fits_task(net)
-                return net
-            known = supernet_options(self.config.space)
-            options = {k: v for k, v in self.task.model_options.items() if k in known} | self.config.model_options
-            if self.config.checkpoint:
-                options["checkpoint"] = self.config.checkpoint
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.config.seed)
-                net = build(self.config.space, **options)
+            else:
+                net = self.source.build()
             self._check_fits_task(net)
             return net
         except SupernetError as error:
@@ -138,6 +135,22 @@ class Problem:
 
         return self.task.loss(logits_of(outputs), targets)
 
+    @property
+    def orders_units(self) -> bool:
+        """Whether the units of the supernet are ordered by importance before the training."""
+        if self.training is None:
+            return False
+        from supernets.training import orders_units
+
+        asked = self.config.train.importance_order
+        return orders_units(self.config.train_method) if asked is None else asked
+
+    def order_units(self, net: Supernet) -> None:
+        """Order the units of a supernet by what the task's loss on the calibration split says of them."""
+        from supernets.training import sort_units
+
+        sort_units(net, self.task.batches("calibration", self.training_batch_size), self.loss)
+
     def check_training(self, net: Supernet) -> None:
         """Check the settings and options of the training, if there is one, before any work.
 
@@ -168,26 +181,38 @@ class _Faults(list[str]):
         return None
 
 
-def make_problem(config: RunConfig, base: Path | None = None) -> Problem:
+def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace | None = None) -> Problem:
     """Check a configuration and make its parts.
 
     Args:
         config: The configuration.
         base: The folder in which a run was started, when it is resumed.
+        space: The space of a run whose supernet is trained: its model, from which the space came, may be gone.
 
     Raises:
         ConfigError: With everything that is wrong, at once.
     """
     import_plugins(config.plugins)
     faults = _Faults()
-    space = faults.catch(lambda: _space(config))
+    converted = is_converted(config)
+    model_faults = check_model(config) if space is None else []
+    if space is None and not converted:
+        space = faults.catch(lambda: named_space(config))
     objectives = faults.catch(lambda: parse_objectives(config.objectives))
     constraints = faults.catch(lambda: parse_constraints(config.constraints))
     latency = faults.catch(lambda: parse_latency(config.latency))
     _check_names(config, faults)
+    faults += model_faults
     # Data come last: reading them may take long, and the cheap faults are known by then.
     task = faults.catch(lambda: _task(config, base))
     training = faults.catch(lambda: _training(config, task)) if task else None
+    source: Source | None = None
+    if task is not None:
+        config = _canonical(config, task, objectives or [], constraints or [])
+        objectives = objectives and parse_objectives(config.objectives)
+        constraints = constraints and parse_constraints(config.constraints)
+        source = _source(config, task, space, faults) if space or (converted and not model_faults) else None
+        space = source.space if source else None
     if task is not None and latency is not None:
         named = {s: latency[s] for s in latency}
         wanted = [o.metric for o in objectives or []] + [c.metric for c in constraints or []]
@@ -199,23 +224,40 @@ def make_problem(config: RunConfig, base: Path | None = None) -> Problem:
     faults.catch(lambda: _strategy(config, space, objectives))
     if faults:
         raise ConfigError(faults)
-    if space is None or task is None or objectives is None or constraints is None or latency is None:
+    if source is None or task is None or objectives is None or constraints is None or latency is None:
         raise AssertionError("every missing part has left a fault")
     settings = {m: latency[m.partition("@")[2]] for o in (objectives, constraints) for m in _measured(o)}
-    return Problem(config, space, task, tuple(objectives), tuple(constraints), settings, training)
+    return Problem(config, source, task, tuple(objectives), tuple(constraints), settings, training)
+
+
+def _source(config: RunConfig, task: Task, space: SearchSpace | None, faults: _Faults) -> Source | None:
+    if not is_converted(config):
+        assert space is not None  # noqa: S101 - its absence has left a fault
+        return named_source(config, space, task)
+    if space is not None:
+        return Source(space, lambda: converted_source(config, task).build())
+    return faults.catch(lambda: converted_source(config, task))
+
+
+def _canonical(config: RunConfig, task: Task, objectives: list[Objective], constraints: list[Constraint]) -> RunConfig:
+    """Return the configuration with metrics by the names that the task gives them."""
+
+    def named(metric: str) -> str:
+        return canonical(metric, task.metrics)
+
+    subnet = config.export.subnet
+    if subnet.startswith("best-"):
+        subnet = f"best-{named(subnet.removeprefix('best-'))}"
+    update = {
+        "objectives": [str(replace(o, metric=named(o.metric))) for o in objectives] or config.objectives,
+        "constraints": [str(replace(c, metric=named(c.metric))) for c in constraints] or config.constraints,
+        "export": config.export.model_copy(update={"subnet": subnet}),
+    }
+    return config.model_copy(update=update)
 
 
 def _measured(parts: list[Any]) -> list[str]:
     return [p.metric for p in parts if is_measured(p.metric)]
-
-
-def _space(config: RunConfig) -> SearchSpace:
-    from supernets import list_supernets
-
-    space = get_space(config.space)
-    if config.space not in list_supernets():
-        raise ConfigError(f"search space {config.space!r} has no supernet; with one are: {', '.join(list_supernets())}")
-    return space
 
 
 def parse_latency(texts: list[str]) -> dict[str, LatencySetting]:
@@ -244,7 +286,7 @@ def parse_latency(texts: list[str]) -> dict[str, LatencySetting]:
 def _task(config: RunConfig, base: Path | None) -> Task:
     from nassearch.tasks import make_task
 
-    return make_task(config.task, seed=config.seed, base=base)
+    return make_task(config.task, seed=config.seed, base=base, model=config.model)
 
 
 def _training(config: RunConfig, task: Task) -> TrainSettings | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,8 +259,10 @@ class Run:
 
     def _best_within(self, text: str) -> Record:
         from nassearch.constraints import Constraint
+        from nassearch.metrics import canonical
 
         constraint = Constraint.parse(text)
+        constraint = replace(constraint, metric=canonical(constraint.metric, {m for r in self.front for m in r.values}))
         limit = constraint.resolve(self.bounds.get(constraint.metric, {}))
         known = [r for r in self.front if constraint.metric in r.values]
         if not known:
@@ -276,7 +278,7 @@ class Run:
         return fits[0]
 
     def _best_of(self, which: str) -> Record:
-        from nassearch.metrics import base_name, natural_range
+        from nassearch.metrics import base_name, canonical, natural_range
 
         front = self.front
         metrics = sorted({m for r in front for m in r.values})
@@ -287,7 +289,7 @@ class Run:
                 raise ConfigError(f"no latency was measured in this run; measured: {metrics}")
             metric = latencies[0]
         else:
-            metric = which.removeprefix("best-")
+            metric = canonical(which.removeprefix("best-"), metrics)
         if metric not in metrics:
             raise ConfigError(
                 f"metric {metric!r} was not evaluated{did_you_mean(metric, metrics)}; there are {metrics}"
@@ -305,7 +307,7 @@ class Run:
         from nassearch.tasks import make_task
 
         import_plugins(self.config.plugins)
-        return make_task(self.config.task, seed=self.config.seed, base=self.started_in)
+        return make_task(self.config.task, seed=self.config.seed, base=self.started_in, model=self.config.model)
 
     @property
     def started_in(self) -> Path | None:

@@ -25,10 +25,12 @@ def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Conso
         ConfigError: The cluster cannot be used.
         TrainingError: The training cannot go on; the message says why.
     """
-    from supernets.training import RichProgress, train
+    from supernets.training import RichProgress, has_checkpoint, train
 
     settings, config = problem.training, problem.config
     assert settings is not None  # noqa: S101 - for the type checker
+    if problem.orders_units and not has_checkpoint(folder):  # a checkpoint has the order in its weights
+        problem.order_units(net)
     with RichProgress(console=console) as progress:
         if shared_by_workers(problem):
             from nassearch.executors.ray_training import train_on_ray

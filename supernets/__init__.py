@@ -9,6 +9,7 @@ from supernets.errors import CheckpointError, SupernetError, UnknownFamily, Unsu
 from supernets.registry import (
     Adapter,
     build,
+    conversion_spaces,
     convert,
     families_with_blocks,
     list_supernets,
@@ -34,6 +35,7 @@ __all__ = [
     "blocks_of",
     "build",
     "call",
+    "conversion_spaces",
     "convert",
     "families_with_blocks",
     "from_payload",

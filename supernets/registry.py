@@ -19,8 +19,16 @@ B = TypeVar("B", bound=Builder)
 S = TypeVar("S", bound=type[Supernet])
 
 
+AUTO = "auto"
+"""The space name of whatever adapter supports a model."""
+
+
 class Adapter(Protocol):
-    """Turns one kind of pre-trained model into a supernet."""
+    """Turns one kind of pre-trained model into a supernet.
+
+    An adapter that makes another kind of space of its models than ``auto`` has an attribute ``space``, the name under
+    which users ask for it, e.g. ``"experts"``; without one it serves `AUTO`.
+    """
 
     @property
     def description(self) -> str:
@@ -146,22 +154,35 @@ def families_with_blocks() -> list[str]:
     return sorted(name for name, cls in _FAMILIES.items() if cls.block_slots is not Supernet.block_slots)
 
 
-def convert(model: nn.Module, **choices: Any) -> Supernet:
+def conversion_spaces() -> list[str]:
+    """Return the space names that stand for a converted model, `AUTO` first."""
+    return list(dict.fromkeys([AUTO, *sorted(_space_of(a) for a in _ADAPTERS)]))
+
+
+def _space_of(adapter: Adapter) -> str:
+    return str(getattr(adapter, "space", AUTO))
+
+
+def convert(model: nn.Module, *, space: str = AUTO, **choices: Any) -> Supernet:
     """Turn a pre-trained model into a supernet whose largest subnet equals it.
 
     Args:
         model: The model, in eval mode or not; not changed.
+        space: Which kind of space, one of `conversion_spaces`: only its adapters are tried.
         **choices: What to make elastic, as the adapter documents.
 
     Raises:
         UnsupportedModel: No adapter handles the model; the message lists what is supported.
+        SupernetError: Choices that the adapter does not have, or that do not suit the model.
     """
-    for adapter in _ADAPTERS:
+    adapters = [a for a in _ADAPTERS if _space_of(a) == space]
+    for adapter in adapters:
         if adapter.supports(model):
             return adapter.convert(model, **choices)
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    supported = ", ".join(a.description for a in _ADAPTERS) or "no model yet"
+    supported = ", ".join(a.description for a in adapters) or "no model yet"
+    what = "" if space == AUTO else f" for space {space!r}"
     raise UnsupportedModel(
-        f"cannot convert a {kind}; supported: {supported}. A named supernet can be built instead: "
+        f"cannot convert a {kind}{what}; supported: {supported}. A named supernet can be built instead: "
         f"build(name) with one of {', '.join(list_supernets())}; or add support as docs/user-guide/adapters.md shows"
     )

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def export(
     run: RunFolder,
     subnet: Which = "knee",
-    format: Annotated[str, typer.Option(help="torch, onnx or state-dict.")] = "torch",
+    format: Annotated[str, typer.Option(help="torch, onnx, state-dict, transformers or timm.")] = "torch",
     out: Annotated[Path | None, typer.Option(help="Folder. Default: exports/ in the run.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -19,6 +19,9 @@ _HELP = """Search a space for the Pareto front of its networks: train, search, r
   nassearch run --space ofa-mobilenetv3-w1.0 --checkpoint ofa.pth --task imagefolder:DIR -o top1:max
   -o macs_m:min -c "latency_ms <= 20" --latency cpu:onnxruntime,batch=1,threads=4
 
+  nassearch run --space auto --model my-bert --task text-classification:sst2 --train instatune
+  -o accuracy:max -o macs_m:min -c "latency_ms <= 60%" --out runs/bert
+
   nassearch run --config run.yaml --set num_evals=500 --out runs/long
 
   nassearch run --resume runs/long
@@ -38,6 +41,18 @@ def register(app: typer.Typer) -> None:
 def run(
     space: Space = None,
     task: TaskSpec = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_HUB_ID", help="Pre-trained model of --space auto: a folder, timm:NAME or a hub id."
+        ),
+    ] = None,
+    uniform: Annotated[
+        bool | None, typer.Option("--uniform", help="Only subnets that the model's stock class can hold.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool | None, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
+    ] = None,
     objective: Annotated[
         list[str] | None, typer.Option("--objective", "-o", metavar="METRIC:max|min", help="One to four, in order.")
     ] = None,
@@ -56,7 +71,16 @@ def run(
     ] = None,
     train: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="sandwich, progressive-shrinking, single-path or none. Default: sandwich."),
+        typer.Option(
+            metavar="METHOD", help="sandwich, progressive-shrinking, single-path, instatune or none. Default: sandwich."
+        ),
+    ] = None,
+    importance_order: Annotated[
+        bool | None,
+        typer.Option(
+            "--importance-order/--no-importance-order",
+            help="Order units by importance before training. Default: as the method wants (instatune does).",
+        ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Published weights of the supernet, e.g. OFA's .pth.")] = None,
     supernet: Annotated[Path | None, typer.Option(help="Trained supernet: the supernet/ of another run.")] = None,
@@ -90,7 +114,8 @@ def run(
         str | None, typer.Option("--export", metavar="WHICH", help="Subnet to export at the end. Default: knee.")
     ] = None,
     export_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="torch, onnx, state-dict or none. Default: torch.")
+        str | None,
+        typer.Option(metavar="FORMAT", help="torch, onnx, state-dict, transformers, timm, none. Default: torch."),
     ] = None,
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="MODULE", help="Python module to import first; may register anything.")
@@ -122,6 +147,9 @@ def run(
     settings = _given(
         {
             "space": space,
+            "model": model,
+            "trust_remote_code": trust_remote_code,
+            "model_options": _given({"uniform": uniform}),
             "task": task,
             "objectives": objective,
             "constraints": constraint,
@@ -136,7 +164,7 @@ def run(
             "reuse": reuse,
             "latency": latency,
             "plugins": plugin,
-            "train": _given({"method": train}),
+            "train": _given({"method": train, "importance_order": importance_order}),
             "executor": _given(executor_flags),
             "export": _given({"subnet": export_subnet, "format": export_format}),
         }

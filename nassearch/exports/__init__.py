@@ -2,7 +2,9 @@
 
 from nassearch.exports import onnx_model as onnx_model  # registers its format
 from nassearch.exports import state_dict as state_dict
+from nassearch.exports import timm_folder as timm_folder
 from nassearch.exports import torch_program as torch_program
+from nassearch.exports import transformers_folder as transformers_folder
 from nassearch.exports.base import ExportFormat, Subject, list_exports, make_export, register_export
 from nassearch.exports.export import ExportResult, export
 

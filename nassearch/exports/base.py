@@ -26,11 +26,13 @@ class Subject:
         example: Inputs of batch size 2.
         source: Python source of ``build_model()``, which makes the module without weights and without
             nassearch; None where the family gives none.
+        origin: Folder of the model that the supernet was made of, for the files of its tokenizer or processor.
     """
 
     module: nn.Module
     example: Inputs
     source: str | None
+    origin: Path | None = None
 
 
 class ExportFormat(ABC):
@@ -40,6 +42,11 @@ class ExportFormat(ABC):
     summary = ""
     tolerance = 1e-5
     """Greatest difference to the subnet's outputs, relative and absolute."""
+
+    form = ""
+    """Set by `write` where a format has several: which one was possible."""
+    reason = ""
+    """Why."""
 
     @abstractmethod
     def write(self, subject: Subject, folder: Path) -> None:

@@ -20,6 +20,8 @@ def card_json(run: Run, record: Record, exporter: ExportFormat, difference: floa
 
     return {
         "format": exporter.name,
+        "form": exporter.form,
+        "reason": exporter.reason,
         "subnet": record.id,
         "space": run.space.name,
         "space_identity": run.space.identity,
@@ -70,7 +72,7 @@ def card_markdown(card: dict[str, Any], exporter: ExportFormat) -> str:
 {exporter.usage()}
 ```
 
-Inputs:
+{_form(card)}Inputs:
 
 {inputs}
 
@@ -97,6 +99,10 @@ Architecture (without the genes of parts that it skips):
 
 {genes}
 """
+
+
+def _form(card: dict[str, Any]) -> str:
+    return f"Form: {card['form']}, because {card['reason']}.\n\n" if card["form"] else ""
 
 
 def _preprocessing(card: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,12 @@ from nassearch.errors import ConfigError, ExportError
 from nassearch.exports.base import ExportFormat, Subject, make_export
 from nassearch.exports.card import card_json, card_markdown
 from nassearch.manifest import replace_folder
+from nassearch.pretrained import local_folder
 from nassearch.runs import Record, Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from supernets import Supernet
     from supernets.base import Inputs
 
@@ -80,6 +84,7 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
             net.extract(record.arch).eval(),
             net.example_inputs(record.arch, batch_size=2),
             net.rebuild_source(record.arch),
+            local_folder(run.config.model) if run.config.model else None,
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.resolve().with_name(f".{folder.resolve().name}.new")
@@ -101,21 +106,22 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
 
 
 def _verify(exporter: ExportFormat, subject: Subject, net: Supernet, record: Record, folder: Path) -> float:
-    """Return the greatest difference of the loaded export to the subnet, over two batch sizes.
+    """Return the greatest difference of the loaded export to the subnet, over batch sizes and lengths.
 
     Raises:
         ExportError: It is more than the format's tolerance, or shapes differ.
     """
     import torch
 
-    from predictors.backends.onnx_export import named_outputs
-    from supernets import call
+    from predictors.backends.onnx_export import plain_outputs
 
     batches: list[Inputs] = [subject.example, net.example_inputs(record.arch, batch_size=3)]
+    if "sequence" in signature(net.example_inputs).parameters and (length := _length(subject.example)) > 1:
+        batches.append(net.example_inputs(record.arch, batch_size=2, sequence=length - 1))  # type: ignore[call-arg]
     worst = 0.0
     for batch, got in zip(batches, exporter.outputs(folder, batches), strict=True):
         with torch.no_grad():
-            expected = [t for _, t in named_outputs(call(subject.module, batch))]
+            expected = [t for _, t in plain_outputs(subject.module, batch)]
         if [tuple(t.shape) for t in got] != [tuple(t.shape) for t in expected]:
             raise ExportError(
                 f"the {exporter.name} export gives shapes {[tuple(t.shape) for t in got]}, the subnet "
@@ -131,7 +137,18 @@ def _verify(exporter: ExportFormat, subject: Subject, net: Supernet, record: Rec
     return worst
 
 
+def _length(inputs: Inputs) -> int:
+    """Return the tokens of texts among inputs; 0 without texts."""
+    tensors = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return next((int(t.shape[1]) for t in tensors if t.dim() == 2 and not t.is_floating_point()), 0)
+
+
 def input_shapes(example: Inputs) -> dict[str, dict[str, Any]]:
     """Return name -> shape (the batch as "batch") and dtype of each input."""
     items = example.items() if isinstance(example, Mapping) else ((f"input_{i}", t) for i, t in enumerate(example))
-    return {n: {"shape": ["batch", *t.shape[1:]], "dtype": str(t.dtype).removeprefix("torch.")} for n, t in items}
+    return {n: {"shape": _open_shape(t), "dtype": str(t.dtype).removeprefix("torch.")} for n, t in items}
+
+
+def _open_shape(tensor: Tensor) -> list[Any]:
+    text = tensor.dim() == 2 and not tensor.is_floating_point()
+    return ["batch", "sequence"] if text else ["batch", *tensor.shape[1:]]

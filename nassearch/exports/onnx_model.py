@@ -27,7 +27,7 @@ class OnnxModel(ExportFormat):
         """Convert and save the model."""
         from predictors.backends.onnx_export import export_onnx
 
-        export_onnx(subject.module, subject.example, folder / FILE, dynamic_batch=True)
+        export_onnx(subject.module, subject.example, folder / FILE, dynamic_batch=True, dynamic_sequence=True)
 
     def outputs(self, folder: Path, batches: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
         """Run the model in ONNX Runtime."""

@@ -34,7 +34,7 @@ class TorchProgram(ExportFormat):
             program = torch.export.export(
                 TupleOutput(subject.module, keywords).eval(),
                 tensors,
-                dynamic_shapes=(tuple({0: batch} for _ in tensors),),
+                dynamic_shapes=(tuple(_open(t, batch) for t in tensors),),
             )
         torch.export.save(program, folder / FILE)
 
@@ -52,3 +52,11 @@ class TorchProgram(ExportFormat):
 
 model = torch.export.load("{FILE}").module()
 (logits,) = model(images)  # float32 [batch, channels, height, width]"""
+
+
+def _open(tensor: Tensor, batch: Any) -> dict[int, Any]:
+    """Return the open dimensions of an input: the batch, and the length of texts."""
+    import torch
+
+    text = tensor.dim() == 2 and not tensor.is_floating_point()
+    return {0: batch, 1: torch.export.Dim.AUTO} if text else {0: batch}

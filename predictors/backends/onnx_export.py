@@ -44,7 +44,7 @@ class TupleOutput(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the module once."""
         given = dict(zip(self.keywords, tensors, strict=True)) if self.keywords is not None else tensors
-        return tuple(tensor for _, tensor in named_outputs(call(self.module, given)))
+        return tuple(tensor for _, tensor in plain_outputs(self.module, given))
 
 
 def export_onnx(
@@ -84,7 +84,7 @@ def export_onnx(
     keywords = list(placed) if isinstance(placed, Mapping) else None
     try:
         with torch.no_grad(), quiet():
-            output_names = [name for name, _ in named_outputs(call(twin, placed))]
+            output_names = [name for name, _ in plain_outputs(twin, placed)]
             program = torch.onnx.export(
                 TupleOutput(twin, keywords).eval(),
                 tuple(tensors_of(placed)),
@@ -108,6 +108,23 @@ def export_onnx(
         _write(program, Path(path))
     model: ModelProto = program.model_proto
     return model
+
+
+def plain_outputs(module: nn.Module, inputs: Inputs) -> list[tuple[str, Tensor]]:
+    """Run a module and return its outputs as named tensors: the logits alone where there are some, and no caches.
+
+    Decoders would return their keys and values, in objects that are no tensors.
+
+    Raises:
+        MeasurementError: Something in the outputs is no tensor, tuple, list or mapping.
+    """
+    if isinstance(inputs, Mapping) and "use_cache" in inspect.signature(module.forward).parameters:
+        outputs = module(**inputs, use_cache=False)
+    else:
+        outputs = call(module, inputs)
+    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
+        return [("logits", outputs["logits"])]
+    return named_outputs(outputs)
 
 
 def named_outputs(outputs: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
@@ -169,13 +186,15 @@ def _dynamic_shapes(inputs: Inputs, batch: bool, sequence: bool) -> Any:
     """Return the open dimensions in the nesting of `TupleOutput.forward`, or ``None`` where there are none."""
     if not batch and not sequence:
         return None
-    batch_dim, sequence_dim = torch.export.Dim("batch"), torch.export.Dim("sequence")
+    names = list(inputs) if isinstance(inputs, Mapping) else [""] * len(inputs)
 
-    def spec(t: Tensor) -> dict[int, Any]:
-        dims: dict[int, Any] = {0: batch_dim} if batch and t.dim() > 0 else {}
-        return {**dims, 1: sequence_dim} if sequence and t.dim() == 2 else dims
+    def spec(name: str, t: Tensor) -> dict[int, Any]:
+        dims: dict[int, Any] = {0: "batch"} if batch and t.dim() > 0 else {}
+        length = "decoder_sequence" if name.startswith("decoder") else "sequence"
+        return {**dims, 1: length} if sequence and t.dim() == 2 else dims
 
-    return (tuple(spec(t) for t in tensors_of(inputs)),)
+    # Names, not ranges: positions limit the length, and torch infers by how much.
+    return (tuple(spec(name, t) for name, t in zip(names, tensors_of(inputs), strict=True)),)
 
 
 def _write(program: Any, path: Path) -> None:

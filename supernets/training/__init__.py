@@ -1,5 +1,6 @@
 """Training of supernets: methods by name, one loop, exact resume."""
 
+from supernets.training.checkpoint import has_checkpoint
 from supernets.training.data import Batch, TrainingData
 from supernets.training.distillation import counted, kl_loss, logits_of, soft_targets_loss
 from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, TrainingError, UnknownMethod
@@ -13,8 +14,10 @@ from supernets.training.methods import (
     make_method,
     method_options,
     method_settings,
+    orders_units,
     register_method,
 )
+from supernets.training.ordering import sort_units
 from supernets.training.parallel import Alone, ProcessTeam, Team
 from supernets.training.passes import Passes
 from supernets.training.progress import RichProgress, TrainProgress
@@ -49,17 +52,20 @@ __all__ = [
     "UnknownMethod",
     "counted",
     "evaluate_subnet",
+    "has_checkpoint",
     "kl_loss",
     "list_methods",
     "logits_of",
     "make_method",
     "method_options",
     "method_settings",
+    "orders_units",
     "prepare",
     "register_method",
     "sample_subnets",
     "settle_statistics",
     "soft_targets_loss",
+    "sort_units",
     "top1_score",
     "train",
 ]

@@ -70,6 +70,8 @@ class InstaTune(Method):
         "clip_norm": 1.0,
     }
 
+    orders_units: ClassVar[bool] = True  # a pre-trained model's are in no order
+
     def __init__(
         self,
         space: SearchSpace,

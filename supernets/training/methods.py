@@ -50,11 +50,13 @@ class Method(ABC):
     Attributes:
         name: The name in the registry.
         training_defaults: Values of `TrainSettings` that suit the method, where they differ from the general ones.
+        orders_units: Whether the supernet's units should be ordered by importance before the first step.
         phases: The phases in order; they cover all steps.
     """
 
     name: ClassVar[str] = ""
     training_defaults: ClassVar[Mapping[str, Any]] = {}
+    orders_units: ClassVar[bool] = False
 
     def __init__(self, space: SearchSpace, *, total_steps: int, seed: int = 0) -> None:
         self.space = space
@@ -136,6 +138,15 @@ def method_settings(name: str) -> dict[str, Any]:
         UnknownMethod: There is none; the message suggests the nearest name.
     """
     return dict(_method_class(name).training_defaults)
+
+
+def orders_units(name: str) -> bool:
+    """Return whether a method wants the supernet's units ordered by importance before the first step.
+
+    Raises:
+        UnknownMethod: There is none; the message suggests the nearest name.
+    """
+    return _method_class(name).orders_units
 
 
 def make_method(name: str, space: SearchSpace, *, total_steps: int, seed: int = 0, **options: Any) -> Method:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from search_spaces.errors import did_you_mean
 from supernets.base import Supernet
 from supernets.errors import SupernetError
 from supernets.transformer.family import Family
@@ -53,5 +55,23 @@ class TransformerAdapter:
 
         if not isinstance(uniform, bool):
             raise SupernetError(f"uniform must be True or False, got {uniform!r}")
+        self._check_names(choices)
         given: Mapping[str, Any] = choices
         return TransformerSupernet(model, self.family, given, uniform=uniform, sequence=sequence)
+
+    def _check_names(self, choices: Mapping[str, Any]) -> None:
+        """Refuse options that no model of the family has.
+
+        Raises:
+            SupernetError: With the options that there are.
+        """
+        dims = {f"{s.name}_{d}" if s.name else d for s in self.family.stacks for d in ("depth", *s.dims)}
+        plain = {d for s in self.family.stacks for d in ("depth", *s.dims)}
+        parameters = inspect.signature(self.convert).parameters.values()
+        allowed = sorted(dims | plain | {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY})
+        for option in choices:
+            if option not in allowed:
+                raise SupernetError(
+                    f"cannot make {option!r} elastic in this model{did_you_mean(option, allowed)}; "
+                    f"allowed: {', '.join(allowed)}"
+                )

@@ -18,13 +18,14 @@ _RATIOS = {"heads": (1 / 2, 2 / 3, 5 / 6, 1), "cross_heads": (1 / 2, 2 / 3, 5 / 
 _SMALLEST_DEPTH = 1 / 2
 
 
-def resolve_choices(stacks: Sequence[WiredStack], given: Mapping[str, Any]) -> Choices:
+def resolve_choices(stacks: Sequence[WiredStack], given: Mapping[str, Any], uniform: bool = False) -> Choices:
     """Return the values of all genes: the user's, else the paper's ratios.
 
     Args:
         stacks: The stacks of the model.
         given: ``depth``, ``heads``, ``cross_heads``, ``ffn`` for all stacks, ``NAME_depth``, … for the stack NAME; each
             a list of ints.
+        uniform: Whether what no stock configuration can hold stays as it is by default.
 
     Raises:
         SupernetError: An option that the model does not have, or a list that does not suit it.
@@ -46,11 +47,54 @@ def resolve_choices(stacks: Sequence[WiredStack], given: Mapping[str, Any]) -> C
             step = stack.per_unit.get(dim, 1)
             smallest = max(1, stack.table.pinned) if dim == "depth" else step
             choices[stack.table.name][dim] = (
-                _default(dim, full, step, smallest)
+                (
+                    _held(stack, dim, _default(dim, full, step, smallest))
+                    if uniform
+                    else _default(dim, full, step, smallest)
+                )
                 if values is None
                 else _checked(option, values, full, step, smallest)
             )
+    if uniform:
+        _check_joint(stacks, choices)
     return choices
+
+
+def _held(stack: WiredStack, dim: str, values: list[int]) -> list[int]:
+    """Return the values that a stock configuration can hold, the full one at least."""
+    table, config = stack.table, stack.config
+    if not table.holds(dim):
+        return values[-1:]
+    if config is None or dim not in ("heads", "cross_heads"):
+        return values
+
+    def valid(heads: int) -> bool:
+        sizes = {table.n_heads: heads, table.head_dim_key: stack.head_dim}
+        if table.n_groups:
+            sizes[table.n_groups] = heads // stack.per_unit[dim]
+        try:
+            type(config).from_dict({**config.to_dict(), **sizes})
+        except Exception:  # validation raises what it likes
+            return False
+        return True
+
+    return [v for v in values if v == values[-1] or valid(v)]
+
+
+def _check_joint(stacks: Sequence[WiredStack], choices: Choices) -> None:
+    """Refuse different values of a dimension where one key of the configuration sizes several stacks.
+
+    Raises:
+        SupernetError: With the option to give instead.
+    """
+    seen: dict[str, list[int]] = {}
+    for stack in stacks:
+        for dim in stack.extents if stack.table.joint else ():
+            name, values = dim.removeprefix("cross_"), choices[stack.table.name][dim]
+            if seen.setdefault(name, values) != values:
+                raise SupernetError(
+                    f"with uniform, all stacks share one {name}, got {seen[name]} and {values}; give {name} once"
+                )
 
 
 def _default(dim: str, full: int, step: int, smallest: int) -> list[int]:
@@ -84,7 +128,8 @@ def _checked(option: str, values: Any, full: int, step: int, smallest: int) -> l
 
 def gene_names(stack: WiredStack, dim: str, uniform: bool) -> list[str]:
     """Return the name of the gene that rules each slot of a stack."""
-    name = f"{stack.table.prefix}{dim}"
+    joint = uniform and stack.table.joint
+    name = dim.removeprefix("cross_") if joint else f"{stack.table.prefix}{dim}"
     one = uniform or stack.table.dims[dim].shared
     return [name if one else f"{name}.{slot}" for slot in range(len(stack.layers))]
 
@@ -109,7 +154,8 @@ def transformer_space(name: str, stacks: Sequence[WiredStack], choices: Choices,
         for dim in stack.extents:
             if len(values[dim]) == 1:
                 continue
-            for slot, gene in enumerate(dict.fromkeys(gene_names(stack, dim, uniform))):
+            known = {g.name for g in genes}  # one gene may rule several stacks
+            for slot, gene in enumerate(n for n in dict.fromkeys(gene_names(stack, dim, uniform)) if n not in known):
                 deep_enough = [d for d in depths if d > slot]
                 when = {} if len(deep_enough) == len(depths) else {depth: deep_enough}
                 genes.append(Gene(gene, values[dim], role=dim, layer=first + slot, active_when=when))

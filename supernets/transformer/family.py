@@ -50,6 +50,7 @@ class Stack:
             that a configuration cannot hold fewer heads.
         fixed_heads_when: A key that, where true, means a bias shared by all layers, so that heads stay.
         pinned: Number of first layers that every subnet has.
+        joint: Whether its keys for heads and width size the other stacks, too.
     """
 
     layers: str
@@ -66,6 +67,7 @@ class Stack:
     head_dim_key: str = ""
     fixed_heads_when: str = ""
     pinned: int = 0
+    joint: bool = False
 
     @property
     def dims(self) -> dict[str, Dim]:
@@ -77,6 +79,10 @@ class Stack:
     def head_keys(self) -> list[str]:
         """The keys of a configuration that size the heads, where it can hold fewer of them."""
         return [k for k in (self.n_heads, self.n_groups, self.head_dim_key) if k] if self.head_dim_key else []
+
+    def holds(self, dim: str) -> bool:
+        """Return whether a configuration can hold another value of a dimension, the same in all layers."""
+        return dim == "depth" or bool(self.ffn_key if dim == "ffn" else self.head_dim_key)
 
     @property
     def prefix(self) -> str:

@@ -69,7 +69,7 @@ class TransformerSupernet(Supernet):
         self.uniform = uniform
         self.shapes = InputShapes.of(model, family, sequence)
         self._stacks = wire(self.model, family)
-        self._choices = resolve_choices(self._stacks, given)
+        self._choices = resolve_choices(self._stacks, given, uniform)
         self.space = transformer_space(family.name, self._stacks, self._choices, uniform)
         self._genes = [{d: gene_names(s, d, uniform) for d in s.extents} for s in self._stacks]
         self._costs: CostModel | None = None
@@ -212,6 +212,13 @@ class TransformerSupernet(Supernet):
             return rebuild.source(self._blueprint, self._stacks, extract_active(self.model, self._stacks, meta=True))
 
     # -- inputs and costs ----------------------------------------------------------------------------
+
+    def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
+        """Give images that come by position the name that the model knows them by."""
+        by_name = self.shapes.by_name and self.shapes.image is not None and not self.shapes.text
+        if by_name and isinstance(inputs, tuple) and len(inputs) == 1:
+            return {"pixel_values": inputs[0]}
+        return inputs
 
     def example_inputs(
         self, arch: Architecture | None = None, batch_size: int = 1, sequence: int | None = None

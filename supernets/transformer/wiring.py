@@ -19,6 +19,7 @@ class WiredStack:
     Attributes:
         table: What the family says of it.
         container: The layers.
+        config: The configuration that sizes them; None of timm models.
         extents: Dimension -> the extent of each layer.
         per_unit: Dimension -> what one unit counts in genes: heads of a group, else 1.
         positions: How many active layers come before each layer, as extents.
@@ -30,6 +31,7 @@ class WiredStack:
     def __init__(self, table: Stack, container: ElasticDepth, config: Any) -> None:
         self.table = table
         self.container = container
+        self.config = config
         self.layers = container.all_layers()
         self.extents: dict[str, list[Extent]] = {}
         self.per_unit: dict[str, int] = {}

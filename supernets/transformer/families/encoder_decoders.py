@@ -35,6 +35,7 @@ T5 = Family(
             ffn_key="d_ff",
             head_dim_key="d_kv",
             pinned=1,
+            joint=True,
         ),
         Stack(
             name="decoder",
@@ -48,6 +49,7 @@ T5 = Family(
             ffn_key="d_ff",
             head_dim_key="d_kv",
             pinned=1,
+            joint=True,
         ),
     ),
     inputs=("text", "decoder_text"),

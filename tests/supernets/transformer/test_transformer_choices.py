@@ -44,7 +44,11 @@ def test_shared_biases_mean_shared_heads() -> None:
 
 def test_uniform() -> None:
     net = convert(make_model("bert"), uniform=True)
+    assert [g.name for g in net.space.genes] == ["depth", "ffn"]  # BERT's configuration cannot hold fewer heads
+    net = convert(make_model("bert"), uniform=True, heads=[2, 4])
     assert [g.name for g in net.space.genes] == ["depth", "heads", "ffn"]
+    genes = {g.name for g in convert(make_model("t5"), uniform=True).space.genes}
+    assert genes == {"encoder.depth", "decoder.depth", "heads", "ffn"}  # one key of its configuration for both stacks
 
 
 def test_own_lists() -> None:

@@ -1,0 +1,131 @@
+"""Where the space of a run and the first weights of its supernet come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nassearch.config import RunConfig
+from nassearch.errors import ConfigError
+from search_spaces import SearchSpace, get_space
+
+if TYPE_CHECKING:
+    from nassearch.tasks import Task
+    from supernets import Supernet
+
+
+@dataclass
+class Source:
+    """A space, and how its supernet is made.
+
+    Attributes:
+        space: The space.
+        make: Makes the supernet with its first weights; the same at each call.
+        notes: What a user should know of it.
+    """
+
+    space: SearchSpace
+    make: Callable[[], Supernet]
+    notes: tuple[str, ...] = ()
+    _made: list[Supernet] = field(default_factory=list, repr=False)
+
+    def build(self) -> Supernet:
+        """Return a supernet that nobody else has."""
+        return self._made.pop() if self._made else self.make()
+
+
+def is_converted(config: RunConfig) -> bool:
+    """Return whether a run's space is that of a model, not of a name."""
+    from supernets import conversion_spaces
+
+    return config.space in conversion_spaces()
+
+
+def named_space(config: RunConfig) -> SearchSpace:
+    """Return the space of a registered name.
+
+    Raises:
+        ConfigError: There is none, or it has no supernet.
+    """
+    from supernets import conversion_spaces, list_supernets
+
+    try:
+        space = get_space(config.space)
+    except ValueError as error:
+        spaces = ", ".join(conversion_spaces())
+        raise ConfigError(f"{error}; of a pre-trained model (--model): {spaces}") from None
+    if config.space not in list_supernets():
+        raise ConfigError(f"search space {config.space!r} has no supernet; with one are: {', '.join(list_supernets())}")
+    return space
+
+
+def named_source(config: RunConfig, space: SearchSpace, task: Task) -> Source:
+    """Return the source of a registered name."""
+
+    def make() -> Supernet:
+        import torch
+
+        from supernets import build, supernet_options
+
+        known = supernet_options(config.space)
+        options = {k: v for k, v in task.model_options.items() if k in known} | config.model_options
+        if config.checkpoint:
+            options["checkpoint"] = config.checkpoint
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return build(config.space, **options)
+
+    return Source(space, make)
+
+
+def converted_source(config: RunConfig, task: Task) -> Source:
+    """Return the source of a model: loaded with the task's head and converted once, to know the space.
+
+    Raises:
+        ConfigError: The model cannot be loaded or converted; the message says what is possible.
+    """
+    from nassearch.pretrained import load_pretrained
+    from supernets import SupernetError, convert, load
+
+    saved = config.supernet
+    if saved is not None:  # the supernet of an earlier run, from which the space comes, too
+        try:
+            net = load(saved)
+        except SupernetError as error:
+            raise ConfigError(str(error)) from error
+        return Source(net.space, lambda: load(saved), (), [net])
+    assert config.model is not None  # noqa: S101 - `check_model` has refused it
+    name: str = config.model
+    notes: tuple[str, ...] = ()
+
+    def make() -> Supernet:
+        nonlocal notes
+        loaded = load_pretrained(name, task, seed=config.seed, trust_remote_code=config.trust_remote_code)
+        notes = loaded.notes
+        return convert(loaded.module, space=config.space, **config.model_options)
+
+    try:
+        net = make()
+    except SupernetError as error:
+        raise ConfigError(f"--model {name}: {error}") from error
+    except TypeError as error:
+        raise ConfigError(f"model_options of --space {config.space}: {error}") from error
+    return Source(net.space, make, notes, [net])
+
+
+def check_model(config: RunConfig) -> list[str]:
+    """Return what is wrong with how a model and the space are named together."""
+    from supernets import conversion_spaces
+
+    if not is_converted(config):
+        if config.model is not None:
+            spaces = " or ".join(f"--space {name}" for name in conversion_spaces())
+            return [f"--model {config.model} becomes a supernet with {spaces}; --space {config.space} has its own"]
+        return []
+    faults = []
+    if config.model is None and config.supernet is None:
+        faults.append(f"--space {config.space} is the space of a pre-trained model; name it by --model DIR_OR_HUB_ID")
+    if config.checkpoint is not None:
+        faults.append(f"--checkpoint is for named spaces; the weights of --space {config.space} are those of --model")
+    return faults

@@ -1,0 +1,274 @@
+"""Runs on pre-trained models: the model becomes the space; what does not fit is refused before any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+import nassearch
+from nassearch.config import make_config
+from nassearch.console import make_console
+from nassearch.errors import ConfigError
+from nassearch.pretrained import load_pretrained
+from nassearch.problem import make_problem
+from nassearch.runs import Run
+from nassearch.tasks import make_task
+from supernets import call, convert
+
+WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "cast"]
+SIZES = {
+    "vocab_size": 13,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "max_position_embeddings": 20,
+}
+LAST = "supernet"
+
+
+def save_tokenizer(folder: Path) -> None:
+    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    tok = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tok.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    hf.PreTrainedTokenizerFast(
+        tokenizer_object=tok, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model without a head for the task, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    torch.manual_seed(3)
+    hf.BertForMaskedLM(hf.BertConfig(**SIZES)).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    lines = ["sentence\tlabel"]
+    for i in range(120):
+        words = [WORDS[3 * (i % 2) + rng.integers(0, 3)], *(WORDS[6 + w] for w in rng.integers(0, 3, 5))]
+        lines.append(" ".join(words) + "\t" + ["pos", "neg"][i % 2])
+    path = tmp_path_factory.mktemp("texts") / "texts.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def settings(bert: Path, texts: Path) -> dict[str, Any]:
+    return {
+        "space": "auto",
+        "model": str(bert),
+        "task": f"text-classification:{texts},tokenizer={bert}",
+        "objectives": ["accuracy:max", "macs_m:min"],
+        "constraints": ["latency_ms <= 120%"],
+        "latency": ["cpu:eager,budget_ms=10"],
+        "num_evals": 8,
+        "batch_size": 4,
+        "strategy": "nsga2",
+        "train": {"method": "instatune", "batch_size": 16, "settings": {"steps": 6, "checkpoint_every": 2}},
+        "export": {"format": "none"},
+    }
+
+
+def go(settings: dict[str, Any], out: Path) -> Run:
+    return nassearch.run(settings | {"out": str(out)}, console=make_console(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def finished_auto(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return go(settings, tmp_path_factory.mktemp("auto") / "run").folder
+
+
+def weights(folder: Path) -> list[str]:
+    return sorted(p.name for p in (folder / LAST).glob("*.safetensors"))
+
+
+def test_a_model_of_a_folder_is_searched_from_one_configuration(finished_auto: Path, bert: Path) -> None:
+    run = Run(finished_auto)
+    assert run.space.name == "bert"
+    assert len(run.records) == 8
+    assert all(r.status == "ok" for r in run.records)
+    assert run.config.model == str(bert.resolve())
+    assert run.manifest["importance_order"] is True
+    assert any("classifier.weight" in note for note in run.manifest["model_notes"])
+    assert run.supernet().space.identity == run.space.identity
+    assert "accuracy" in run.front[0].values
+    assert run.goal.constraints[0].source.of == "largest"
+    assert (finished_auto / "report.html").is_file()
+
+
+def test_a_run_that_was_stopped_while_training_ends_the_same(
+    settings: dict[str, Any], finished_auto: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import supernets.training.loop as loop
+
+    exact = settings | {"constraints": []}
+    whole = go(exact, tmp_path / "whole")
+    real, calls = loop.seed_step, []
+
+    def stop(seed: int, step: int, device: torch.device) -> None:
+        calls.append(step)
+        if step == 3:
+            raise KeyboardInterrupt
+        real(seed, step, device)
+
+    monkeypatch.setattr(loop, "seed_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        go(exact, tmp_path / "half")
+    monkeypatch.setattr(loop, "seed_step", real)
+    again = nassearch.resume(tmp_path / "half", console=make_console(quiet=True))
+    assert calls == [0, 1, 2, 3]
+    assert weights(again.folder) == weights(whole.folder)
+    assert [r.values for r in again.records] == [r.values for r in whole.records]
+    unordered = exact | {"train": exact["train"] | {"importance_order": False}}
+    assert weights(go(unordered, tmp_path / "plain").folder) != weights(whole.folder)
+
+
+def test_a_trained_run_goes_on_without_its_model(
+    settings: dict[str, Any], bert: Path, texts: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(bert, tmp_path / "model"))
+    run = go(settings | {"model": str(moved), "constraints": []}, tmp_path / "run")
+    shutil.rmtree(moved)
+    longer = nassearch.resume(run.folder, num_evals=10, console=make_console(quiet=True))
+    assert len(longer.records) == 10
+    reused = go(
+        settings | {"model": None, "supernet": str(run.folder / "supernet"), "train": {"method": "none"}},
+        tmp_path / "reused",
+    )
+    assert weights(reused.folder) == weights(run.folder)
+    warm = go(
+        {
+            "warm_start": [str(run.folder)],
+            "reuse": ["accuracy"],
+            "model": None,
+            "objectives": ["accuracy:max", "macs_m:min"],
+            "num_evals": 4,
+            "batch_size": 4,
+            "strategy": "nsga2",
+            "export": {"format": "none"},
+        },
+        tmp_path / "warm",
+    )
+    assert weights(warm.folder) == weights(run.folder)
+
+
+def test_a_model_of_timm_on_images(tmp_path: Path, small_task: str) -> None:
+    torch.manual_seed(0)
+    tiny = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 7}
+    model = timm.create_model("vit_tiny_patch16_224", **tiny)
+    timm.models.save_for_hf(model, tmp_path / "vit", model_args=tiny | {"num_classes": 7}, safe_serialization=True)
+    run = go(
+        {
+            "space": "auto",
+            "model": f"timm:{tmp_path / 'vit'}",
+            "task": small_task,
+            "objectives": ["accuracy:max", "params_m:min"],
+            "num_evals": 4,
+            "batch_size": 4,
+            "strategy": "random",
+            "train": {"method": "instatune", "settings": {"steps": 2}},
+            "export": {"format": "none"},
+        },
+        tmp_path / "run",
+    )
+    assert run.config.objectives == ["top1:max", "params_m:min"]
+    assert run.space.name == "timm-vit"
+    assert any("7 classes, the task 10" in note for note in run.manifest["model_notes"])
+    assert run.select("best-accuracy").id == run.select("best-top1").id
+
+
+def test_a_vision_transformer_of_transformers_takes_images_by_name(small_task: str) -> None:
+    config = hf.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
+        num_channels=1, num_labels=10,
+    )  # fmt: skip
+    net = convert(hf.ViTForImageClassification(config).eval())
+    images = torch.rand(2, 1, 16, 16)
+    assert torch.equal(call(net, net.fit_inputs((images,))).logits, net(pixel_values=images).logits)
+
+
+def test_the_new_head_depends_on_the_seed_alone(bert: Path, settings: dict[str, Any]) -> None:
+    task = make_task(settings["task"])
+    torch.manual_seed(1)
+    first = load_pretrained(str(bert), task, seed=5).module.state_dict()
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    again = load_pretrained(str(bert), task, seed=5).module
+    assert torch.equal(torch.random.get_rng_state(), state)
+    other = load_pretrained(str(bert), task, seed=6).module.state_dict()
+    assert all(torch.equal(again.state_dict()[n], t) for n, t in first.items())
+    assert not torch.equal(other["classifier.weight"], first["classifier.weight"])
+    assert again.config.id2label == {0: "neg", 1: "pos"}
+
+
+def test_heads_of_other_sizes_and_orders(bert: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    task = make_task(settings["task"])
+
+    def saved(name: str, labels: list[str]) -> str:
+        config = hf.BertConfig(**SIZES, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+        hf.BertForSequenceClassification(config).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    three = load_pretrained(saved("three", ["a", "b", "c"]), task, seed=0)
+    assert three.module.config.num_labels == 2
+    assert "has 3 classes, the task 2: a new one is drawn" in three.notes[0]
+    assert load_pretrained(saved("same", ["NEG", "POS"]), task, seed=0).notes == ()
+    assert "'neg' is 'x'" in load_pretrained(saved("other", ["x", "y"]), task, seed=0).notes[0]
+    with pytest.raises(ConfigError, match="would be taken for other classes"):
+        load_pretrained(saved("swapped", ["pos", "neg"]), task, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": None}, "--space auto is the space of a pre-trained model; name it by --model"),
+        ({"space": "mobilenetv3-tiny"}, "becomes a supernet with --space auto"),
+        ({"model": "./nowhere"}, "--model ./nowhere does not exist; give a folder"),
+        ({"model_options": {"dept": [1, 3]}}, r"cannot make 'dept' elastic .* did you mean 'depth'\?.*uniform"),
+        ({"model_options": {"depth": [1, 2]}}, "lacks 3, the model's own"),
+        ({"space": "aut"}, "of a pre-trained model.*: auto"),
+        ({"objectives": ["accurac:max"]}, "unknown metric 'accurac'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(
+    settings: dict[str, Any], change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        go(settings | change, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_that_cannot_be_used_are_refused(settings: dict[str, Any], bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"has no config.json, so it is no folder of a model"):
+        make_problem(make_config(settings | {"model": str(tmp_path / "empty")}))
+    funnel = hf.FunnelConfig(vocab_size=13, block_sizes=[1], d_model=8, n_head=1, d_head=8, d_inner=8)
+    hf.FunnelForSequenceClassification(funnel).save_pretrained(tmp_path / "funnel")
+    with pytest.raises(ConfigError, match=r"cannot convert a .*Funnel.*supported: .*bert.*adapters\.md"):
+        make_problem(make_config(settings | {"model": str(tmp_path / "funnel")}))
+    short = hf.BertConfig(**SIZES | {"max_position_embeddings": 5})
+    hf.BertForSequenceClassification(short).save_pretrained(tmp_path / "short")
+    problem = make_problem(make_config(settings | {"model": str(tmp_path / "short")}))
+    with pytest.raises(ConfigError, match="the task's inputs are too long"):
+        problem.build_supernet()
+    config = json.loads((bert / "config.json").read_text())
+    broken = Path(shutil.copytree(bert, tmp_path / "broken"))
+    (broken / "config.json").write_text(json.dumps(config | {"hidden_size": 8}))
+    with pytest.raises(ConfigError, match="weights do not have the shapes that its config"):
+        make_problem(make_config(settings | {"model": str(broken)}))
