@@ -3,8 +3,8 @@
 Genes, in the order of HAT's own flat lists: ``enc_embed``, ``enc_layers``, ``enc_ffn.i``, ``enc_heads.i``,
 ``dec_embed``, ``dec_layers``, ``dec_ffn.i``, ``dec_heads.i`` (self-attention), ``dec_cross_heads.i`` (attention to the
 encoder) and ``dec_cross.i``: which encoder layers decoder layer i attends to, -1 the last, 1 the last two, 2 the last
-three. Genes of layers beyond the depth are inactive. The width of queries, keys and values is fixed, so heads change how
-it is divided and no weight.
+three. Genes of layers beyond the depth are inactive. The width of queries, keys and values is fixed, so heads change
+how it is divided and no weight.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def hat_wmt() -> SearchSpace:
 
 @register_space("hat-iwslt")
 def hat_iwslt() -> SearchSpace:
-    """HAT's space of IWSLT: width 512/640, hidden width 512-2048, 2 or 4 heads, 1-6 decoder layers (4.2e14 networks)."""
+    """HAT's space of IWSLT: width 512/640, hidden width 512-2048, 2/4 heads, 1-6 decoder layers (4.2e14 networks)."""
     return hat_space(
         "hat-iwslt",
         embeds=(640, 512),
