@@ -54,6 +54,6 @@ def fault_of(metric: str, task_metrics: Iterable[str], settings: Iterable[str]) 
 
 def natural_range(metric: str) -> tuple[float, float]:
     """Return the least and greatest value that a metric can have at all."""
-    if base_name(metric) in ACCURACIES:
+    if base_name(metric) in (*ACCURACIES, "bleu"):
         return 0.0, 100.0
     return 0.0, float("inf")

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 TaskBuilder = Callable[[TaskRequest], "Task"]
 TaskRestorer = Callable[[Mapping[str, Any], "Mapping[str, NDArray[Any]]"], "Task"]
 
-_BUILT_IN = ("digits", "imagefolder", "cifar10", "npz", "torchvision_sets", "huggingface", "text_classification")
+_BUILT_IN = (
+    "digits",
+    "imagefolder",
+    "cifar10",
+    "npz",
+    "torchvision_sets",
+    "huggingface",
+    "text_classification",
+    "translation",
+)
 
 
 @dataclass(frozen=True)
