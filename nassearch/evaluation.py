@@ -209,12 +209,15 @@ class SupernetEvaluator:
 
         with self.net.activated(arch) as net:
             net.recalibrate(net.fit_inputs(inputs_to(inputs, self.device)) for inputs in self._calibration)
-            return self.task.evaluate(
-                lambda inputs: logits_of(call(net, inputs)).cpu(),
-                split,
-                batch_size=self.settings.batch_size,
-                adapt=lambda inputs: net.fit_inputs(inputs_to(inputs, self.device)),
+
+            def adapt(inputs: Inputs) -> Inputs:
+                return net.fit_inputs(inputs_to(inputs, self.device))
+
+            size = self.settings.batch_size
+            scores = self.task.evaluate(
+                lambda inputs: logits_of(call(net, inputs)).cpu(), split, batch_size=size, adapt=adapt
             )
+            return scores | self.task.evaluate_sequences(net.generate, split, batch_size=size, adapt=adapt)
 
     def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
         """Return the metrics measured on the extracted subnet; a disturbed latency is measured again, twice at most."""
@@ -222,7 +225,7 @@ class SupernetEvaluator:
         from predictors import describe_device, measure_peak_memory
         from predictors.measurement import measure_undisturbed
 
-        module = self.net.extract(arch).eval().cpu()
+        module = self.net.timed(arch).eval().cpu()
         part = Part()
         for metric in self._measured if metrics is None else metrics:
             setting = self.settings.latency[metric]

@@ -124,6 +124,30 @@ class Supernet(nn.Module, ABC):
         parameters and buffers in the supernet's dtype in 1e6 bytes. Equal to what `extract` has.
         """
 
+    def timed(self, arch: Architecture) -> nn.Module:
+        """Return the module whose forward pass, on `example_inputs`, is one inference of the architecture.
+
+        By default the network that `extract` returns. Families that run their network many times for one answer (a
+        translation, token by token) return the extracted network with that loop around it.
+        """
+        return self.extract(arch)
+
+    def generate(self, inputs: Inputs, *, beam: int = 1, length: int | None = None) -> Tensor:
+        """Return the token sequences that the active subnet writes for inputs, int64 ``[n, at most length]``.
+
+        Args:
+            inputs: As for a forward pass; what belongs to the answer is not looked at.
+            beam: Hypotheses that are kept; 1 is greedy.
+            length: Most tokens. Default: the family's.
+
+        Raises:
+            SupernetError: The family writes no sequences (the default).
+        """
+        raise SupernetError(
+            f"supernet family {self.family!r} writes no sequences, which the task needs; choose a translation supernet "
+            "such as hat-multi30k, or override Supernet.generate in the family"
+        )
+
     def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs

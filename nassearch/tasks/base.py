@@ -91,6 +91,23 @@ class Task(ABC):
             adapt: Applied to inputs first, e.g. a move to a device or a supernet's ``fit_inputs``.
         """
 
+    def evaluate_sequences(
+        self,
+        generate: Callable[..., Tensor],
+        split: Split,
+        batch_size: int = 256,
+        adapt: Callable[[Inputs], Inputs] | None = None,
+    ) -> dict[str, float]:
+        """Return the metrics of token sequences that the network writes by itself; none by default.
+
+        Args:
+            generate: As ``Supernet.generate``: inputs, ``beam`` and ``length`` -> int64 ``[n, at most length]``.
+            split: Name of the split.
+            batch_size: Items per call.
+            adapt: As for `evaluate`.
+        """
+        return {}
+
     @abstractmethod
     def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return JSON settings and arrays from which another process makes an equal task."""

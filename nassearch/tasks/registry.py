@@ -30,6 +30,7 @@ _BUILT_IN = (
     "text_classification",
     "causal_lm",
     "image_text_classification",
+    "translation",
 )
 
 

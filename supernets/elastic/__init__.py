@@ -4,7 +4,9 @@ from supernets.elastic.batchnorm import ElasticBatchNorm2d, Statistics
 from supernets.elastic.channels import expanded_channels, make_divisible, squeezed_channels
 from supernets.elastic.conv import ElasticConv2d
 from supernets.elastic.depthwise import ElasticDepthwiseConv2d
+from supernets.elastic.embedding import ElasticEmbedding
 from supernets.elastic.inverted_residual import ElasticInvertedResidual
+from supernets.elastic.layernorm import ElasticLayerNorm
 from supernets.elastic.linear import ElasticLinear
 from supernets.elastic.module import ElasticModule
 from supernets.elastic.pointwise import ElasticPointwiseConv2d
@@ -15,7 +17,9 @@ __all__ = [
     "ElasticBatchNorm2d",
     "ElasticConv2d",
     "ElasticDepthwiseConv2d",
+    "ElasticEmbedding",
     "ElasticInvertedResidual",
+    "ElasticLayerNorm",
     "ElasticLinear",
     "ElasticModule",
     "ElasticPointwiseConv2d",

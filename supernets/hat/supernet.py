@@ -1,0 +1,353 @@
+"""The translation supernet of HAT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from search_spaces import SearchSpace
+from supernets.base import Architecture, Inputs, Loss, Supernet
+from supernets.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
+from supernets.elastic.module import ElasticModule
+from supernets.errors import SupernetError
+from supernets.hat import static
+from supernets.hat.beam import Translator, beam_search
+from supernets.hat.network import FIRST_POSITION, Attention, DecoderLayer, EncoderLayer, TranslationTransformer
+from supernets.hat.plan import Costs, check_space, network_config
+from supernets.registry import register_family
+
+PADDING, END = 1, 2
+"""Tokens with a meaning, as fairseq numbers them; targets begin after ``END``."""
+
+
+@register_family
+class HatSupernet(Supernet):
+    """An encoder-decoder Transformer with elastic widths, heads, decoder depth and attention to the encoder.
+
+    Wang et al., HAT, ACL 2020, arXiv:2005.14187. Weights are prefixes: the first columns of the embeddings, the first
+    neurons, the first layers. Queries, keys and values keep their width, so fewer heads are wider ones. A decoder layer
+    attends to the last one, two or three encoder layers, joined along the sequence. Dropout falls with the width, in
+    proportion. Inputs go by name: ``input_ids``, ``attention_mask``, ``decoder_input_ids``. HAT's dropout of attention
+    weights is not there.
+
+    Args:
+        space: A space of `search_spaces.hat_space`, or its JSON.
+        vocab_size: Tokens of the target, and of the source where the next is None.
+        source_vocab_size: Tokens of a vocabulary of the source's own.
+        inner: Width of queries, keys and values.
+        dropout: Probability at the largest width, in train mode.
+        max_length: Most tokens of a source or target.
+        length: Tokens of example inputs; costs and latencies are of so many.
+        beam: Hypotheses of the beam search that is timed.
+
+    Raises:
+        SupernetError: Options that do not fit together.
+    """
+
+    family: ClassVar[str] = "hat"
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace | Mapping[str, Any],
+        vocab_size: int,
+        source_vocab_size: int | None = None,
+        inner: int = 512,
+        dropout: float = 0.1,
+        max_length: int = 1024,
+        length: int = 30,
+        beam: int = 5,
+    ) -> None:
+        super().__init__()
+        self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_json(space)
+        self._config = {
+            "vocab_size": vocab_size,
+            "source_vocab_size": source_vocab_size,
+            "inner": inner,
+            "dropout": dropout,
+            "max_length": max_length,
+            "length": length,
+            "beam": beam,
+        }
+        _check_options(self._config)
+        check_space(self.space, inner)
+        self.vocab_size, self.max_length, self.length, self.beam = vocab_size, max_length, length, beam
+        self.source_vocab_size = vocab_size if source_vocab_size is None else source_vocab_size
+        self._costs = Costs(
+            self.space, inner=inner, vocab_size=vocab_size, source_vocab_size=source_vocab_size, length=length
+        )
+        (largest,) = self.space.decode(self.space.largest[None])
+        self._largest = largest
+        self.model = TranslationTransformer(
+            self._network_config(largest, whole=True), ElasticLinear, ElasticLayerNorm, ElasticEmbedding
+        )
+        for module in self.model.modules():
+            if isinstance(module, ElasticLinear):
+                nn.init.xavier_uniform_(module.weight)
+        self._active: dict[str, Any] = {}
+        self.activate(largest)
+
+    def _network_config(self, arch: Mapping[str, Any], whole: bool = False) -> dict[str, Any]:
+        """Return the JSON from which `TranslationTransformer` is built."""
+        config = {
+            "vocab_size": self._config["vocab_size"],
+            "source_vocab_size": self._config["source_vocab_size"],
+            "positions": self.max_length + FIRST_POSITION,
+            "inner": self._config["inner"],
+        } | network_config(self.space, arch, whole)
+        for side, gene in (("encoder", "enc_embed"), ("decoder", "dec_embed")):
+            config[side]["dropout"] = self._config["dropout"] * arch[gene] / self._largest[gene]
+        return config
+
+    # -- switching -----------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> dict[str, Any]:
+        """The active architecture, a dict gene name -> value in canonical form."""
+        return dict(self._active)
+
+    def _canonical(self, arch: Architecture) -> dict[str, Any]:
+        return self.space.decode(self.space.encode([arch]))[0]
+
+    def activate(self, arch: Architecture) -> None:
+        """Switch to an architecture.
+
+        Raises:
+            InvalidArchitecture: The architecture is not in the space.
+        """
+        canonical = self._canonical(arch)
+        config, model, inner = self._network_config(canonical, whole=True), self.model, self._config["inner"]
+        encoder, decoder = config["encoder"], config["decoder"]
+        e, d = encoder["width"], decoder["width"]
+        model.encoder_width, model.decoder_width = e, d
+        model.encoder_depth, model.decoder_depth = canonical["enc_layers"], canonical["dec_layers"]
+        model.encoder_dropout.p, model.decoder_dropout.p = encoder["dropout"], decoder["dropout"]
+        tokens, source = cast("ElasticEmbedding", model.tokens), model.source_tokens
+        tokens.set_active(max(e, d) if source is None else d)
+        if source is not None:
+            source.set_active(e)
+        for module, layer in zip(model.encoder_layers, encoder["layers"], strict=True):
+            _activate_encoder_layer(cast("EncoderLayer", module), layer, e, inner, encoder["dropout"])
+        for module, layer in zip(model.decoder_layers, decoder["layers"], strict=True):
+            _activate_decoder_layer(cast("DecoderLayer", module), layer, d, e, inner, decoder["dropout"])
+        self._active = canonical
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        """Return logits ``[n, target length, vocab_size]`` of the token after each prefix.
+
+        Args:
+            input_ids: int64 ``[n, source length]``.
+            attention_mask: ``[n, source length]``, 1 at tokens, 0 at padding.
+            decoder_input_ids: int64 ``[n, target length]``, padded on the right.
+
+        Raises:
+            SupernetError: Sequences that are too long, or tokens that the vocabulary does not have.
+        """
+        self._check_ids(input_ids, self.source_vocab_size, "source")
+        self._check_ids(decoder_input_ids, self.vocab_size, "target")
+        logits: Tensor = self.model(input_ids, attention_mask, decoder_input_ids)
+        return logits
+
+    def _check_ids(self, ids: Tensor, vocabulary: int, what: str) -> None:
+        self._check_length(ids.shape[1], what)
+        # Asking a GPU would make it wait; there an unknown token is an error of its own.
+        if ids.device.type == "cpu" and ids.numel() and int(ids.max()) >= vocabulary:
+            raise SupernetError(
+                f"token {int(ids.max())} of the {what} is none of the supernet's {vocabulary}: the vocabulary of the "
+                f"data does not fit its weights; use the vocabulary it was trained with, or train with vocab_size of it"
+            )
+
+    def _check_length(self, length: int, what: str) -> None:
+        if not 1 <= length <= self.max_length:
+            raise SupernetError(
+                f"a {what} of {length} tokens; the supernet takes 1 to {self.max_length} (max_length={self.max_length})"
+            )
+
+    # -- subnets -------------------------------------------------------------------------------------
+
+    def extract(self, arch: Architecture) -> nn.Module:
+        """Return the subnet as a ``torch.fx.GraphModule`` of torch's own layers, with copied weights."""
+        return static.traced(self._static(arch)).train(self.training)
+
+    def _static(self, arch: Architecture) -> TranslationTransformer:
+        canonical = self._canonical(arch)
+        if canonical != self._active:
+            with self.activated(canonical):
+                return self._static(canonical)
+        config = self._network_config(canonical)
+        state = {}
+        for name, module in self.model.named_modules():
+            if isinstance(module, ElasticModule) and self._runs(name):
+                state |= {f"{name}.{part}": t for part, t in module.active_state().items()}
+        width = max(config["encoder"]["width"], config["decoder"]["width"])
+        state["positions"] = self.model.positions[:, :width]
+        return static.with_weights(config, state).train(self.training)
+
+    def _runs(self, name: str) -> bool:
+        """Return whether a module belongs to a layer within the active depth, or to none."""
+        stack, _, rest = name.partition(".")
+        depths = {"encoder_layers": self.model.encoder_depth, "decoder_layers": self.model.decoder_depth}
+        return stack not in depths or int(rest.partition(".")[0]) < depths[stack]
+
+    def rebuild_source(self, arch: Architecture) -> str:
+        """Return Python source of ``build_model()``, which needs torch alone."""
+        return static.rebuild_source(self._network_config(self._canonical(arch)))
+
+    def timed(self, arch: Architecture) -> nn.Module:
+        """Return a whole translation by the static subnet: encoder, and a beam search over the target's length.
+
+        Its inputs are those of `example_inputs`; of the prefix only the length counts, and no hypothesis ends early.
+        """
+        return Translator(self._static(arch), beam=self.beam, begin=END, padding=PADDING).train(self.training)
+
+    @torch.no_grad()
+    def generate(self, inputs: Inputs, *, beam: int = 1, length: int | None = None, cache: bool = True) -> Tensor:
+        """Return translations by the active subnet, int64 ``[n, at most length]``, padded after their end.
+
+        Args:
+            inputs: ``input_ids`` and ``attention_mask`` by name.
+            beam: Hypotheses that are kept; 1 is greedy.
+            length: Most tokens, the end included. Default and at most: ``max_length``.
+            cache: Whether keys and values are kept between steps; the results are the same.
+
+        Raises:
+            SupernetError: Inputs that go by position, are too long or not of the vocabulary.
+        """
+        if not isinstance(inputs, Mapping):
+            raise SupernetError("a translation needs inputs by name: input_ids and attention_mask")
+        if beam < 1:
+            raise SupernetError(f"beam={beam}; at least 1 hypothesis is needed")
+        self._check_ids(inputs["input_ids"], self.source_vocab_size, "source")
+        wanted = self.max_length if length is None else length
+        self._check_length(wanted, "target")
+        modes = [(m, m.training) for m in self.modules()]
+        try:
+            self.eval()
+            return beam_search(
+                self.model,
+                inputs["input_ids"],
+                inputs["attention_mask"],
+                beam=beam,
+                length=wanted,
+                begin=END,
+                end=END,
+                padding=PADDING,
+                cache=cache,
+            )
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def recalibrate(self, batches: Iterable[Inputs]) -> None:
+        """Do nothing: layer normalisation has no statistics."""
+
+    def example_inputs(
+        self, arch: Architecture | None = None, batch_size: int = 1, sequence: int | None = None
+    ) -> Inputs:
+        """Return random sources and prefixes of targets, always the same, on the supernet's device.
+
+        Args:
+            arch: Not used: all subnets take the same inputs.
+            batch_size: Number of sentences.
+            sequence: Tokens of source and target. Default: the supernet's ``length``.
+
+        Raises:
+            SupernetError: More tokens than the supernet takes.
+        """
+        if arch is not None:
+            self._canonical(arch)
+        length = self.length if sequence is None else sequence
+        self._check_length(length, "sequence")
+        generator = torch.Generator().manual_seed(0)
+        low = min(4, self.vocab_size - 1)  # tokens with a meaning come first
+        source = torch.randint(low, self.source_vocab_size, (batch_size, length), generator=generator)
+        target = torch.randint(low, self.vocab_size, (batch_size, length), generator=generator)
+        source[:, -1], target[:, 0] = END, END
+        device = self.model.positions.device
+        inputs = {"input_ids": source, "attention_mask": torch.ones_like(source), "decoder_input_ids": target}
+        return {name: t.to(device) for name, t in inputs.items()}
+
+    # -- costs, order, description -------------------------------------------------------------------
+
+    def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return exact costs of each row: ``params_m``, ``macs_m``, ``size_mb``; each float64 ``[n]``.
+
+        Multiply-accumulates are those of one forward pass over a source and a target of ``length`` tokens: linear
+        layers, the output layer and the products of attention, the masked ones too.
+        """
+        parameters, macs, width = self._costs(G)
+        itemsize = self.model.positions.element_size()
+        positions = (self.max_length + FIRST_POSITION) * width
+        return {
+            "params_m": parameters / 1e6,
+            "macs_m": macs / 1e6,
+            "size_mb": (parameters + positions) * itemsize / 1e6,
+        }
+
+    @torch.no_grad()
+    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+        """Reorder the neurons of the feed-forward networks by L1 norm, in place. Data are not looked at."""
+        for stack in (self.model.encoder_layers, self.model.decoder_layers):
+            for layer in cast("Iterable[Any]", stack):
+                scores = layer.fc1.weight.abs().sum(1) + layer.fc2.weight.abs().sum(0)
+                order = scores.argsort(descending=True, stable=True)
+                layer.fc1.weight.copy_(layer.fc1.weight[order])
+                layer.fc1.bias.copy_(layer.fc1.bias[order])
+                layer.fc2.weight.copy_(layer.fc2.weight[:, order])
+
+    def config(self) -> dict[str, Any]:
+        """Return the JSON arguments with which the family rebuilds this supernet, without weights."""
+        return {"space": self.space.to_json(), **self._config}
+
+
+def _activate_attention(layer: Attention, width: int, memory_width: int, inner: int, heads: int) -> None:
+    layer.heads = heads
+    for part, shape in (
+        (layer.q, (width, inner)),
+        (layer.k, (memory_width, inner)),
+        (layer.v, (memory_width, inner)),
+        (layer.out, (inner, width)),
+    ):
+        part.set_active(*shape)
+
+
+def _activate_ffn(layer: EncoderLayer | DecoderLayer, width: int, ffn: int, dropout: float) -> None:
+    layer.fc1.set_active(width, ffn)
+    layer.fc2.set_active(ffn, width)
+    layer.norm.set_active(width)
+    layer.attention_norm.set_active(width)
+    layer.dropout.p = dropout
+
+
+def _activate_encoder_layer(layer: EncoderLayer, to: Mapping[str, int], width: int, inner: int, dropout: float) -> None:
+    _activate_attention(layer.attention, width, width, inner, to["heads"])
+    _activate_ffn(layer, width, to["ffn"], dropout)
+
+
+def _activate_decoder_layer(
+    layer: DecoderLayer, to: Mapping[str, int], width: int, memory_width: int, inner: int, dropout: float
+) -> None:
+    layer.memories = to["memories"]
+    _activate_attention(layer.attention, width, width, inner, to["heads"])
+    _activate_attention(layer.cross, width, memory_width, inner, to["cross_heads"])
+    layer.cross_norm.set_active(width)
+    _activate_ffn(layer, width, to["ffn"], dropout)
+
+
+def _check_options(config: Mapping[str, Any]) -> None:
+    least = {"vocab_size": 5, "inner": 1, "max_length": 1, "length": 1, "beam": 1}
+    if config["source_vocab_size"] is not None:
+        least["source_vocab_size"] = 5
+    for name, minimum in least.items():
+        value = config[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise SupernetError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    if config["length"] > config["max_length"]:
+        raise SupernetError(f"length={config['length']} is more than max_length={config['max_length']}")
+    if not 0 <= config["dropout"] < 1:
+        raise SupernetError(f"dropout must be at least 0 and below 1, got {config['dropout']!r}")
