@@ -6,6 +6,7 @@ from supernets.elastic.conv import ElasticConv2d
 from supernets.elastic.depthwise import ElasticDepthwiseConv2d
 from supernets.elastic.inverted_residual import ElasticInvertedResidual
 from supernets.elastic.linear import ElasticLinear
+from supernets.elastic.mixable import MixableModule, TensorSource
 from supernets.elastic.module import ElasticModule
 from supernets.elastic.pointwise import ElasticPointwiseConv2d
 from supernets.elastic.squeeze_excite import ElasticSqueezeExcite
@@ -21,7 +22,9 @@ __all__ = [
     "ElasticPointwiseConv2d",
     "ElasticSqueezeExcite",
     "ElasticStage",
+    "MixableModule",
     "Statistics",
+    "TensorSource",
     "expanded_channels",
     "make_divisible",
     "squeezed_channels",
