@@ -181,7 +181,8 @@ class Supernet(nn.Module, ABC):
             SupernetError: The family has none (the default).
         """
         raise SupernetError(
-            f"supernet family {self.family!r} has no layers that mixtures can route; build or convert it without mixture="
+            f"supernet family {self.family!r} has no layers that mixtures can route; build or convert it without "
+            "mixture= (nassearch run: without --mixture)"
         )
 
     def mix(self, spec: MixtureSpec) -> None:

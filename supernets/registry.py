@@ -113,7 +113,7 @@ def build(
         name: One of `list_supernets`.
         checkpoint: A weights file in the published format of the family, where it has one. Default: random
             weights, from torch's global generator.
-        mixture: ``"layer"`` or ``"neuron"``: weights are mixtures of experts (`supernets.mixture`). Default: plain weights.
+        mixture: ``"layer"`` or ``"neuron"``: weights are mixtures of experts, see `supernets.mixture`. Default: plain.
         experts: Number of experts. Default: 2.
         mixture_options: Other arguments of `supernets.mixture.MixtureSpec`. Experts are independent by default, or
             copies where there is a checkpoint.
@@ -180,7 +180,7 @@ def convert(
 
     Args:
         model: The model, in eval mode or not; not changed.
-        mixture: ``"layer"`` or ``"neuron"``: weights are mixtures of experts (`supernets.mixture`). Default: plain weights.
+        mixture: ``"layer"`` or ``"neuron"``: weights are mixtures of experts, see `supernets.mixture`. Default: plain.
         experts: Number of experts. Default: 2.
         mixture_options: Other arguments of `supernets.mixture.MixtureSpec`. Experts are copies by default, with a
             little noise that the largest subnet does not see.

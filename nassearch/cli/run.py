@@ -59,6 +59,10 @@ def run(
         typer.Option(metavar="METHOD", help="sandwich, progressive-shrinking, single-path or none. Default: sandwich."),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Published weights of the supernet, e.g. OFA's .pth.")] = None,
+    mixture: Annotated[
+        str | None, typer.Option(help="Weights are mixtures of experts: none, layer or neuron. Default: none.")
+    ] = None,
+    experts: Annotated[int | None, typer.Option(help="Experts of a mixture. Default: 2.")] = None,
     supernet: Annotated[Path | None, typer.Option(help="Trained supernet: the supernet/ of another run.")] = None,
     warm_start: Annotated[
         list[Path] | None,
@@ -136,6 +140,7 @@ def run(
             "reuse": reuse,
             "latency": latency,
             "plugins": plugin,
+            "model_options": _given({"mixture": mixture, "experts": experts}),
             "train": _given({"method": train}),
             "executor": _given(executor_flags),
             "export": _given({"subnet": export_subnet, "format": export_format}),

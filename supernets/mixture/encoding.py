@@ -1,7 +1,7 @@
 """phi: what the routers see of an architecture, from its space alone.
 
-Features of numbers are divided by the gene's largest value, so they are in (0, 1]; an inactive gene gives zeros. Genes whose
-values are no positive numbers are one-hot.
+Numbers are divided by the gene's largest value, so they are in (0, 1]; an inactive gene gives zeros. Genes whose values
+are no positive numbers are one-hot.
 """
 
 from __future__ import annotations

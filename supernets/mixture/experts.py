@@ -14,9 +14,9 @@ from supernets.mixture.spec import MixtureSpec
 def initialise(experts: Sequence[Tensor], spec: MixtureSpec) -> None:
     """Give the experts of one parameter their first values, in place.
 
-    Copies: the first one's value plus noise that adds up to zero, so that an equal mixture is that value. Experts that are
-    equal would give no router a gradient, and Adam, which does not see the scale of a gradient, would move all of them
-    alike. Independent: the others are drawn anew with the first one's root mean square, which leaves a bias of zeros at zero.
+    Copies: the first one's value plus noise that adds up to zero, so that an equal mixture is that value. Experts that
+    are equal would give no router a gradient, and Adam, which does not see the scale of a gradient, would move all of
+    them alike. Independent: the others are drawn anew with the first one's root mean square; a bias of zeros stays so.
 
     Args:
         experts: The parameter of each expert; the first holds the layer's value.

@@ -12,7 +12,7 @@ from supernets.elastic.mixable import MixableModule
 from supernets.elastic.module import ElasticModule
 from supernets.mixture.mixing import Mixed, mix
 from supernets.mixture.router import Router, RouterWeights
-from supernets.mixture.switch import Switch
+from supernets.mixture.switch import Switch, optimiser_steps
 
 KEPT = 8  # architectures whose mixtures are remembered in train mode: those of a sandwich step
 Stamp = tuple[Any, ...]
@@ -21,9 +21,10 @@ Stamp = tuple[Any, ...]
 class RoutedLayer(ElasticModule):
     """The further experts of a layer, and the mixture that the layer computes with.
 
-    A mixture is computed once for an architecture and the state of all tensors that enter it, which their storage and
-    version counters tell: after an optimiser step, a loaded state dict or a move it is computed anew. In eval mode it
-    is also dropped by each activation. (A write through ``tensor.data`` bumps no counter: `forget` after that.)
+    A mixture is computed once for an architecture and the state of all tensors that enter it, which their storage,
+    their version counters and the count of optimiser steps tell: after a step, a loaded state dict or a move it is
+    computed anew. In eval mode each activation drops it, too. (Other writes through ``tensor.data`` bump no counter:
+    `forget` after them.)
 
     Args:
         owner: The layer; its parameters are the first expert.
@@ -121,7 +122,8 @@ class RoutedLayer(ElasticModule):
         return experts, RouterWeights(router.hidden_weight, router.hidden_bias, weight, bias)
 
     def _stamp(self, name: str) -> Stamp:
-        return tuple((t.data_ptr(), t._version, t.dtype) for t in (*self.tensors(name), *self._router.parameters()))
+        tensors = (*self.tensors(name), *self._router.parameters())
+        return optimiser_steps(), *((t.data_ptr(), t._version, t.dtype) for t in tensors)
 
     def _make_room(self, key: tuple[Any, ...], stamp: Stamp) -> None:
         """Drop what is out of date, and the oldest architectures where there are too many."""

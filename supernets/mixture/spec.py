@@ -27,8 +27,8 @@ class MixtureSpec:
         top_k: How many experts of a row are mixed. Default: all.
         init: ``"copies"`` of the layer's weight, with noise; or ``"independent"`` weights of the same spread.
         noise: Of copies, relative to the root mean square of the tensor. It adds up to zero over the experts, and
-            routers start balanced at the largest architecture, which so keeps its function to rounding; 0 keeps it bit for
-            bit, but then no router learns before the experts differ.
+            routers start balanced at the largest architecture, which so keeps its function to rounding; 0 keeps it
+            bit for bit, but then no router learns before the experts differ.
 
     Raises:
         SupernetError: A value that is not allowed.

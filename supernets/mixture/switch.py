@@ -1,4 +1,4 @@
-"""The active architecture, as routers see it."""
+"""The active architecture, as routers see it, and the count of optimiser steps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from search_spaces import SearchSpace
 from supernets.mixture.encoding import ArchitectureEncoding
+
+_steps = 0
+
+
+def optimiser_steps() -> int:
+    """Return the number of optimiser steps of this process; fused optimisers bump no tensor's version counter."""
+    return _steps
+
+
+def _count_step(*_: Any) -> None:
+    global _steps
+    _steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 class Switch:

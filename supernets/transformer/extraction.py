@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from supernets.transformer.slices import SlicedModule
 from supernets.transformer.wiring import WiredStack, stack_config
 
-
-_LEFT_BEHIND = object()
-"""What the copy has for a moment instead of a mixture."""
+_LEFT_BEHIND = object()  # what the copy of a layer has for a moment instead of its mixture
 
 
 def extract_active(model: nn.Module, stacks: Sequence[WiredStack], *, meta: bool = False) -> nn.Module:

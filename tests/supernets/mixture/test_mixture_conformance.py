@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from tiny_models import MODELS, VARIANTS, make_model
 from torch import nn
 
 from predictors.measurement.counters import count
 from supernets import Inputs, Supernet, build, convert
 from supernets.conformance import SupernetConformance
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "transformer"))
-from tiny_models import MODELS, VARIANTS, make_model  # noqa: E402
 
 # Of every kind of wiring one: rows and columns, Conv1D, gated, packed, cross-attention, timm.
 FAST = ["bert", "gpt2", "llama", "t5_gated", "bart", "timm_vit", "timm_eva"]
