@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from supernets.elastic.mixable import MixableModule
 from supernets.elastic.module import ElasticModule
-from supernets.mixture.mixing import Mixed, mix
+from supernets.mixture.mixing import Mixed, MixedValue, mix
 from supernets.mixture.router import Router, RouterWeights
 from supernets.mixture.switch import Switch, optimiser_steps
 
@@ -49,7 +49,7 @@ class RoutedLayer(ElasticModule):
             for _ in range(experts - 1)
         )
         self.mixes = 0
-        self._cache: dict[Any, tuple[Stamp, Tensor]] = {}
+        self._cache: dict[Any, tuple[Stamp, MixedValue]] = {}
         owner.mix_from(self)
 
     owner: MixableModule
@@ -68,16 +68,18 @@ class RoutedLayer(ElasticModule):
 
     def active(self, name: str) -> Tensor:
         """Return the mixture that stands for the active part of a parameter, with gradients where they are wanted."""
-        value = self.value(name)
+        mixture = self._mixture(name)
         if not torch.is_grad_enabled():
-            return value
+            return mixture.value
         experts, weights = self._cut(name)
-        router = self._router
-        dim = self._dim(name)
-        return cast("Tensor", Mixed.apply(value, self._phi(), router, dim, *weights, *experts))
+        return cast("Tensor", Mixed.apply(mixture, self._phi(), self._router, self._dim(name), *weights, *experts))
 
     def value(self, name: str) -> Tensor:
-        """Return the mixture without gradients; from memory where nothing has changed since."""
+        """Return the mixture without gradients."""
+        return self._mixture(name).value
+
+    def _mixture(self, name: str) -> MixedValue:
+        """Return the mixture, from memory where nothing has changed since."""
         generation = 0 if self.training else self.switch.generation
         key = (name, self.switch.key, self.owner.active_shape(), generation)
         stamp = self._stamp(name)
@@ -88,23 +90,24 @@ class RoutedLayer(ElasticModule):
         # Also within inference mode: the value may be used in training later.
         with torch.inference_mode(False), torch.no_grad():
             experts, weights = self._cut(name)
-            value = mix(experts, self._coefficients(weights), self._dim(name))
+            hidden, coefficients = self._activations(weights)
+            mixture = MixedValue(mix(experts, coefficients, self._dim(name)), hidden, coefficients)
         self.mixes += 1
-        self._cache[key] = (stamp, value)
-        return value
+        self._cache[key] = (stamp, mixture)
+        return mixture
 
     def coefficients(self) -> Tensor:
         """Return the coefficients of the active architecture, ``[1 or active outputs, m]``."""
         with torch.inference_mode(False), torch.no_grad():
-            return self._coefficients(self._cut("weight")[1])
+            return self._activations(self._cut("weight")[1])[1]
 
     def forget(self) -> None:
         """Drop what is remembered."""
         self._cache.clear()
 
-    def _coefficients(self, weights: RouterWeights) -> Tensor:
+    def _activations(self, weights: RouterWeights) -> tuple[Tensor, Tensor]:
         with torch.autocast(weights.out_bias.device.type, enabled=False):
-            return self._router.coefficients(self._phi(), weights)
+            return self._router.activations(self._phi(), weights)
 
     def _phi(self) -> Tensor:
         return self.switch.phi(self._router.hidden_weight)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from supernets.mixture.router import Router, RouterWeights
+from supernets.mixture.router import Router
+
+
+class MixedValue(NamedTuple):
+    """A mixture, and what the router had on the way: hidden units ``[H]`` and coefficients ``[rows, m]``."""
+
+    value: Tensor
+    hidden: Tensor
+    coefficients: Tensor
 
 
 def mix(experts: Sequence[Tensor], coefficients: Tensor, dim: int) -> Tensor:
@@ -39,50 +47,43 @@ def _along(rows: Tensor, dim: int, like: Tensor) -> Tensor:
 
 
 class Mixed(torch.autograd.Function):
-    """A mixture that has been computed before, as a function of the experts and the router.
+    """A mixture that has been computed before, as a function of the router's weights and the experts.
 
-    The forward pass hands the given value out, so it may come from a cache; nothing of the graph is kept with it. The
-    backward pass asks the router again.
+    The forward pass hands the given value out, so it may come from a cache; nothing of the graph is kept with it.
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, phi: Tensor, router: Router, dim: int, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, mixture: MixedValue, phi: Tensor, router: Router, dim: int, *tensors: Tensor) -> Tensor:
         """Return the value.
 
         Args:
             ctx: Of autograd.
-            value: The mixture of these tensors.
+            mixture: The mixture of these tensors.
             phi: The encoded architecture.
             router: Whose coefficients were used.
             dim: The dimension of the rows.
             *tensors: The four of `RouterWeights`, then the experts.
         """
         ctx.router, ctx.dim = router, dim
-        ctx.save_for_backward(phi, *tensors)
-        return value.view_as(value)
+        ctx.save_for_backward(phi, mixture.hidden, mixture.coefficients, tensors[2], *tensors[4:])
+        return mixture.value.view_as(mixture.value)
 
     @staticmethod
     @once_differentiable  # type: ignore[no-untyped-call, untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the tensors."""
-        phi, *tensors = ctx.saved_tensors
-        needed = ctx.needs_input_grad[4:]
-        inner = [t.detach().requires_grad_(need) for t, need in zip(tensors[:4], needed, strict=False)]
-        routed = any(needed[:4])
-        with torch.set_grad_enabled(routed), torch.autocast(gradient.device.type, enabled=False):
-            coefficients = ctx.router.coefficients(phi, RouterWeights(*inner))
-        fixed = coefficients.detach()
-        experts = [
-            gradient * _along(fixed[:, j], ctx.dim, gradient).to(gradient.dtype) if need else None
+        phi, hidden, coefficients, out_weight, *experts = ctx.saved_tensors
+        dim, needed = ctx.dim, ctx.needs_input_grad[4:]
+        scaled = [
+            gradient * _along(coefficients[:, j], dim, gradient).to(gradient.dtype) if need else None
             for j, need in enumerate(needed[4:])
         ]
-        found: list[Tensor | None] = [None] * 4
-        if routed:
-            agreement = torch.stack([_row_sums(gradient * e, ctx.dim, len(fixed)) for e in tensors[4:]], -1)
-            wanted = [t for t in inner if t.requires_grad]
-            given = iter(torch.autograd.grad(coefficients, wanted, agreement.to(coefficients.dtype)))
-            found = [next(given) if t.requires_grad else None for t in inner]
-        return (None, None, None, None, *found, *experts)
+        found: tuple[Tensor | None, ...] = (None,) * 4
+        if any(needed[:4]):
+            agreement = torch.stack([_row_sums(gradient * e, dim, len(coefficients)) for e in experts], -1)
+            upstream = agreement.to(coefficients.dtype)
+            found = ctx.router.gradients(phi, out_weight, hidden, coefficients, upstream)
+        return (None, None, None, None, *found, *scaled)
 
 
 def _row_sums(product: Tensor, dim: int, rows: int) -> Tensor:

@@ -61,6 +61,10 @@ class Router(nn.Module):
 
     def coefficients(self, phi: Tensor, weights: RouterWeights) -> Tensor:
         """Return the coefficients of the rows that the weights are of, ``[rows, m]``; each row adds up to 1."""
+        return self.activations(phi, weights)[1]
+
+    def activations(self, phi: Tensor, weights: RouterWeights) -> tuple[Tensor, Tensor]:
+        """Return the hidden units ``[H]`` and the coefficients ``[rows, m]``."""
         hidden = functional.relu(functional.linear(phi, weights.hidden_weight, weights.hidden_bias))
         logits = (weights.out_weight @ hidden + weights.out_bias) / self.temperature
         if self.top_k is not None and self.top_k < self.experts:
@@ -68,7 +72,24 @@ class Router(nn.Module):
                 -1, logits.topk(self.top_k, dim=-1).indices, True
             )
             logits = logits.masked_fill(~kept, -math.inf)
-        return logits.softmax(-1)
+        return hidden, logits.softmax(-1)
+
+    def gradients(
+        self, phi: Tensor, out_weight: Tensor, hidden: Tensor, coefficients: Tensor, upstream: Tensor
+    ) -> RouterWeights:
+        """Return the gradients of the weights, by the chain rule: autograd within autograd costs several times as much.
+
+        Args:
+            phi: The encoded architecture.
+            out_weight: Of `RouterWeights`.
+            hidden: Of `activations`.
+            coefficients: Of `activations`; an expert that ``top_k`` leaves out has 0, and so a gradient of 0.
+            upstream: The gradient of the coefficients, ``[rows, m]``.
+        """
+        centred = upstream - (coefficients * upstream).sum(-1, keepdim=True)
+        logits = coefficients * centred / self.temperature
+        inner = (logits.reshape(-1) @ out_weight.reshape(-1, len(hidden))) * (hidden > 0)
+        return RouterWeights(torch.outer(inner, phi), inner, logits.unsqueeze(-1) * hidden, logits)
 
     def extra_repr(self) -> str:
         """Return the shape for printing."""

@@ -11,7 +11,7 @@ from tiny_models import make_model
 from supernets import Supernet, SupernetError, build, call, convert
 from supernets.conformance import logits
 from supernets.mixture import MixtureSpec, RoutedLayer, Router
-from supernets.mixture.mixing import Mixed, mix
+from supernets.mixture.mixing import Mixed, MixedValue, mix
 from supernets.mixture.router import RouterWeights
 
 every_net = pytest.mark.parametrize("name", NETS)
@@ -148,13 +148,15 @@ def test_gradients_of_a_mixture(rows: int, dim: int, top_k: int | None) -> None:
     experts = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     direction = torch.randn(5, 4, dtype=torch.float64)
 
-    coefficients = router.coefficients(phi, RouterWeights(*weights))
+    hidden, coefficients = router.activations(phi, RouterWeights(*weights))
     shape = [1, 1]
     shape[dim] = -1
     plain = sum(e * coefficients[:, j].view(shape) for j, e in enumerate(experts))
     value = mix(experts, coefficients, dim)
     torch.testing.assert_close(value, plain)
-    mixed = Mixed.apply(value.detach(), phi, router, dim, *weights, *experts)
+    mixed = Mixed.apply(
+        MixedValue(value.detach(), hidden.detach(), coefficients.detach()), phi, router, dim, *weights, *experts
+    )
     variables = [*router.parameters(), *experts]
     wanted = torch.autograd.grad((plain * direction).sum(), variables)
     found = torch.autograd.grad((mixed * direction).sum(), variables)
