@@ -73,6 +73,7 @@ class Problem:
                         f"{self.config.supernet} holds a supernet of space {net.space.name!r} "
                         f"({net.space.identity}), the run is of {self.space.name!r} ({self.space.identity})"
                     )
+                self._check_mixture(net)
             else:
                 net = self.source.build()
             self._check_fits_task(net)
@@ -94,6 +95,17 @@ class Problem:
             raise ConfigError(
                 f"the supernet {source} does not fit task {self.config.task!r}: {fault}. Choose a supernet or a task "
                 "that fits"
+            )
+
+    def _check_mixture(self, net: Supernet) -> None:
+        """Refuse options of a mixture that a trained supernet does not have."""
+        spec, options = net.mixture.spec if net.mixture is not None else None, self.config.model_options
+        has = {"mixture": spec.kind if spec else "none", "experts": spec.experts if spec else None}
+        wrong = [f"{n}={options[n]} (it has {v})" for n, v in has.items() if options.get(n, v) != v]
+        if wrong:
+            raise ConfigError(
+                f"the supernet {self.config.supernet} is trained already and cannot have {', '.join(wrong)}; leave "
+                "that out, or train another supernet"
             )
 
     def _asked_for_more(self, name: str, wanted: Any) -> bool:

@@ -85,6 +85,8 @@ def converted_source(config: RunConfig, task: Task) -> Source:
     Raises:
         ConfigError: The model cannot be loaded or converted; the message says what is possible.
     """
+    import torch
+
     from nassearch.pretrained import load_pretrained
     from supernets import SupernetError, convert, load
 
@@ -103,7 +105,9 @@ def converted_source(config: RunConfig, task: Task) -> Source:
         nonlocal notes
         loaded = load_pretrained(name, task, seed=config.seed, trust_remote_code=config.trust_remote_code)
         notes = loaded.notes
-        return convert(loaded.module, space=config.space, **config.model_options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)  # of the noise of a mixture's experts
+            return convert(loaded.module, space=config.space, **config.model_options)
 
     try:
         net = make()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from search_spaces import SearchSpace
 from supernets.blocks import BlockSlot
 from supernets.errors import SupernetError
+
+if TYPE_CHECKING:
+    from supernets.mixture import Mixture, MixtureSpec, RoutedBlock
 
 Architecture: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = tuple[Tensor, ...] | Mapping[str, Tensor]
@@ -211,6 +214,53 @@ class Supernet(nn.Module, ABC):
             batches: Calibration inputs, for families that score by data. Default: by the size of the weights.
             loss: Output and inputs -> scalar, for scores by gradient.
         """
+
+    # -- mixtures ------------------------------------------------------------------------------------
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The experts and routers of a Mixture-of-Supernets; None for a plain supernet."""
+        return cast("Mixture | None", self._modules.get("mixtures"))
+
+    def routed_blocks(self) -> list[RoutedBlock]:
+        """Return the layers that a mixture routes, block by block.
+
+        A family that overrides this also calls `_switch_mixture` at the end of `activate`, adds `mixture_config` to
+        `config`, reads its layers' weights by `MixableModule.active`, and reorders all experts alike.
+
+        Raises:
+            SupernetError: The family has none (the default).
+        """
+        raise SupernetError(
+            f"supernet family {self.family!r} has no layers that mixtures can route; build or convert it without "
+            "mixture= (nassearch run: without --mixture)"
+        )
+
+    def mix(self, spec: MixtureSpec) -> None:
+        """Turn the weights of the routed layers into mixtures of experts; see `supernets.mixture`.
+
+        New weights come from torch's global generator. The largest architecture is active afterwards.
+
+        Raises:
+            SupernetError: The family has no layers to route, or the supernet is a mixture already.
+        """
+        from supernets.mixture import Mixture
+
+        if self.mixture is not None:
+            raise SupernetError("the supernet is a mixture already; build or convert it anew to mix it otherwise")
+        self.add_module("mixtures", Mixture(spec, self.space, self.routed_blocks()))
+        self.activate(self.space.decode(self.space.largest[None])[0])
+
+    def mixture_config(self) -> dict[str, Any]:
+        """Return what `config` says of the mixture: nothing for a plain supernet."""
+        return {} if self.mixture is None else {"mixture": self.mixture.spec.to_json()}
+
+    def _switch_mixture(self, arch: Architecture) -> None:
+        """Let the routers see an architecture in canonical form."""
+        if self.mixture is not None:
+            self.mixture.switch(arch)
+
+    # -- statistics ----------------------------------------------------------------------------------
 
     def _statistics(self) -> Any:
         """Return what `recalibrate` gave the active architecture, for `_set_statistics`."""

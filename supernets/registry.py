@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from os import PathLike
 from typing import Any, Protocol, TypeVar
@@ -13,6 +13,7 @@ from torch import nn
 from search_spaces.errors import did_you_mean
 from supernets.base import Supernet
 from supernets.errors import SupernetError, UnknownFamily, UnsupportedModel
+from supernets.mixture.spec import MixtureSpec, mixture_spec
 
 Builder = Callable[..., Supernet]
 B = TypeVar("B", bound=Builder)
@@ -105,18 +106,30 @@ def _builder(name: str) -> Builder:
     return _SIZES[name]
 
 
-def build(name: str, *, checkpoint: str | PathLike[str] | None = None, **options: Any) -> Supernet:
+def build(
+    name: str,
+    *,
+    checkpoint: str | PathLike[str] | None = None,
+    mixture: str | None = None,
+    experts: int | None = None,
+    mixture_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Supernet:
     """Build a supernet of a named size.
 
     Args:
         name: One of `list_supernets`.
         checkpoint: A weights file in the published format of the family, where it has one. Default: random
             weights, from torch's global generator.
+        mixture: ``"layer"`` or ``"neuron"``: weights are mixtures of experts, see `supernets.mixture`. Default: plain.
+        experts: Number of experts. Default: 2.
+        mixture_options: Other arguments of `supernets.mixture.MixtureSpec`. Experts are independent by default, or
+            copies where there is a checkpoint.
         **options: The options of the size, e.g. ``num_classes``.
 
     Raises:
         UnknownFamily: The name is not registered; the message suggests the nearest.
-        SupernetError: An option that the size does not have.
+        SupernetError: An option that the size does not have, or a mixture where the family has no layers for it.
         CheckpointError: The checkpoint cannot be read or does not fit.
 
     Example:
@@ -124,6 +137,7 @@ def build(name: str, *, checkpoint: str | PathLike[str] | None = None, **options
         'mobilenetv3-tiny'
     """
     builder = _builder(name)
+    spec = mixture_spec(mixture, experts, mixture_options, init="independent" if checkpoint is None else "copies")
     if checkpoint is not None:
         options["checkpoint"] = checkpoint
     allowed = supernet_options(name)
@@ -133,7 +147,13 @@ def build(name: str, *, checkpoint: str | PathLike[str] | None = None, **options
                 f"supernet {name!r} has no option {option!r}{did_you_mean(option, allowed)}; "
                 f"allowed: {', '.join(sorted(allowed))}"
             )
-    return builder(**options)
+    return _mixed(builder(**options), spec)
+
+
+def _mixed(net: Supernet, spec: MixtureSpec | None) -> Supernet:
+    if spec is not None:
+        net.mix(spec)
+    return net
 
 
 def build_family(family: str, config: dict[str, Any]) -> Supernet:
@@ -146,7 +166,9 @@ def build_family(family: str, config: dict[str, Any]) -> Supernet:
     if family not in _FAMILIES:
         near = did_you_mean(family, _FAMILIES)
         raise UnknownFamily(f"unknown supernet family {family!r}{near}; available: {', '.join(sorted(_FAMILIES))}")
-    return _FAMILIES[family].from_config(config)
+    plain = {key: value for key, value in config.items() if key != "mixture"}
+    spec = MixtureSpec.from_json(config["mixture"]) if "mixture" in config else None
+    return _mixed(_FAMILIES[family].from_config(plain), spec)
 
 
 def families_with_blocks() -> list[str]:
@@ -163,22 +185,36 @@ def _space_of(adapter: Adapter) -> str:
     return str(getattr(adapter, "space", AUTO))
 
 
-def convert(model: nn.Module, *, space: str = AUTO, **choices: Any) -> Supernet:
+def convert(
+    model: nn.Module,
+    *,
+    space: str = AUTO,
+    mixture: str | None = None,
+    experts: int | None = None,
+    mixture_options: Mapping[str, Any] | None = None,
+    **choices: Any,
+) -> Supernet:
     """Turn a pre-trained model into a supernet whose largest subnet equals it.
 
     Args:
         model: The model, in eval mode or not; not changed.
-        space: Which kind of space, one of `conversion_spaces`: only its adapters are tried.
+        space: Which kind of space, one of `conversion_spaces`: only its adapters are tried, for `AUTO` all of them.
+        mixture: ``"layer"`` or ``"neuron"``: weights are mixtures of experts, see `supernets.mixture`. Default: plain.
+        experts: Number of experts. Default: 2.
+        mixture_options: Other arguments of `supernets.mixture.MixtureSpec`. Experts are copies by default, with a
+            little noise that the largest subnet does not see.
         **choices: What to make elastic, as the adapter documents.
 
     Raises:
         UnsupportedModel: No adapter handles the model; the message lists what is supported.
-        SupernetError: Choices that the adapter does not have, or that do not suit the model.
+        SupernetError: Choices that the adapter does not have, or that do not suit the model, or a mixture where the
+            family has no layers for it.
     """
-    adapters = [a for a in _ADAPTERS if _space_of(a) == space]
+    spec = mixture_spec(mixture, experts, mixture_options, init="copies")
+    adapters = [a for a in _ADAPTERS if space in (AUTO, _space_of(a))]
     for adapter in adapters:
         if adapter.supports(model):
-            return adapter.convert(model, **choices)
+            return _mixed(adapter.convert(model, **choices), spec)
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     supported = ", ".join(a.description for a in adapters) or "no model yet"
     what = "" if space == AUTO else f" for space {space!r}"

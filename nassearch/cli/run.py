@@ -83,6 +83,10 @@ def run(
         ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Published weights of the supernet, e.g. OFA's .pth.")] = None,
+    mixture: Annotated[
+        str | None, typer.Option(help="Weights are mixtures of experts: none, layer or neuron. Default: none.")
+    ] = None,
+    experts: Annotated[int | None, typer.Option(help="Experts of a mixture. Default: 2.")] = None,
     supernet: Annotated[Path | None, typer.Option(help="Trained supernet: the supernet/ of another run.")] = None,
     warm_start: Annotated[
         list[Path] | None,
@@ -149,7 +153,7 @@ def run(
             "space": space,
             "model": model,
             "trust_remote_code": trust_remote_code,
-            "model_options": _given({"uniform": uniform}),
+            "model_options": _given({"uniform": uniform, "mixture": mixture, "experts": experts}),
             "task": task,
             "objectives": objective,
             "constraints": constraint,

@@ -8,6 +8,7 @@ from supernets.elastic.embedding import ElasticEmbedding
 from supernets.elastic.inverted_residual import ElasticInvertedResidual
 from supernets.elastic.layernorm import ElasticLayerNorm
 from supernets.elastic.linear import ElasticLinear
+from supernets.elastic.mixable import MixableModule, TensorSource
 from supernets.elastic.module import ElasticModule
 from supernets.elastic.pointwise import ElasticPointwiseConv2d
 from supernets.elastic.squeeze_excite import ElasticSqueezeExcite
@@ -25,7 +26,9 @@ __all__ = [
     "ElasticPointwiseConv2d",
     "ElasticSqueezeExcite",
     "ElasticStage",
+    "MixableModule",
     "Statistics",
+    "TensorSource",
     "expanded_channels",
     "make_divisible",
     "squeezed_channels",

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supernets.elastic.module import ElasticModule
+from supernets.elastic.mixable import MixableModule
 
 
-class ElasticLinear(ElasticModule):
+class ElasticLinear(MixableModule):
     """A fully connected layer that uses the first input and output features of its weight.
 
     Args:
@@ -29,17 +29,29 @@ class ElasticLinear(ElasticModule):
         self.active_in = in_features
         self.active_out = out_features
 
+    def cut(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the first active features of a tensor shaped like ``weight`` or ``bias``, a view."""
+        return tensor[: self.active_out, : self.active_in] if name == "weight" else tensor[: self.active_out]
+
+    def cut_rows(self, tensor: Tensor) -> Tensor:
+        """Return the first active outputs of ``[outputs, …]``, a view."""
+        return tensor[: self.active_out]
+
+    def active_shape(self) -> tuple[int, ...]:
+        """Return the active output and input features."""
+        return self.active_out, self.active_in
+
     def active_state(self) -> dict[str, Tensor]:
-        """Return ``weight`` ``[out, in]`` and ``bias`` ``[out]``, views."""
-        return {"weight": self.weight[: self.active_out, : self.active_in], "bias": self.bias[: self.active_out]}
+        """Return ``weight`` ``[out, in]`` and ``bias`` ``[out]``: views, or mixtures."""
+        return {"weight": self.active("weight"), "bias": self.active("bias")}
 
     def active_parameters(self) -> dict[str, Tensor]:
         """Return the active slice of ``weight`` and ``bias``."""
-        return self.active_state()
+        return {"weight": self.cut("weight", self.weight), "bias": self.cut("bias", self.bias)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[…, in]`` to ``[…, out]``."""
-        return functional.linear(x, self.weight[: self.active_out, : self.active_in], self.bias[: self.active_out])
+        return functional.linear(x, self.active("weight"), self.active("bias"))
 
     def extra_repr(self) -> str:
         """Return the largest and active shapes for printing."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supernets.elastic.module import ElasticModule
+from supernets.elastic.mixable import MixableModule
 
 
-class ElasticPointwiseConv2d(ElasticModule):
+class ElasticPointwiseConv2d(MixableModule):
     """A 1x1 convolution without bias that uses the first input and output channels of its weight.
 
     Args:
@@ -28,17 +28,29 @@ class ElasticPointwiseConv2d(ElasticModule):
         self.active_in = in_channels
         self.active_out = out_channels
 
+    def cut(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the first active channels of a tensor shaped like ``weight``, a view."""
+        return tensor[: self.active_out, : self.active_in]
+
+    def cut_rows(self, tensor: Tensor) -> Tensor:
+        """Return the first active output channels of ``[outputs, …]``, a view."""
+        return tensor[: self.active_out]
+
+    def active_shape(self) -> tuple[int, ...]:
+        """Return the active output and input channels."""
+        return self.active_out, self.active_in
+
     def active_state(self) -> dict[str, Tensor]:
-        """Return ``weight``, ``[out, in, 1, 1]``, a view."""
-        return {"weight": self.weight[: self.active_out, : self.active_in]}
+        """Return ``weight``, ``[out, in, 1, 1]``: a view, or a mixture."""
+        return {"weight": self.active("weight")}
 
     def active_parameters(self) -> dict[str, Tensor]:
         """Return the active slice of ``weight``."""
-        return self.active_state()
+        return {"weight": self.cut("weight", self.weight)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, in, h, w]`` to ``[n, out, h, w]``."""
-        return functional.conv2d(x, self.weight[: self.active_out, : self.active_in])
+        return functional.conv2d(x, self.active("weight"))
 
     def extra_repr(self) -> str:
         """Return the largest and active shapes for printing."""

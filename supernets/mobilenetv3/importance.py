@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from supernets.elastic import ElasticBatchNorm2d, ElasticInvertedResidual
+from supernets.elastic import ElasticBatchNorm2d, ElasticInvertedResidual, MixableModule
 
 if TYPE_CHECKING:
     from supernets.mobilenetv3.supernet import MobileNetV3Supernet
@@ -17,6 +17,26 @@ if TYPE_CHECKING:
 def _reorder(tensor: Tensor, order: Tensor, dim: int = 0) -> None:
     """Permute in place: optimisers and views keep pointing at the same storage."""
     tensor.copy_(tensor.index_select(dim, order))
+
+
+def _reorder_layer(layer: MixableModule, order: Tensor, dim: int = 0) -> None:
+    """Permute outputs (``dim`` 0) or inputs (1) of a layer: of all experts alike, and of a router by neuron."""
+    for weight in _experts(layer):
+        _reorder(weight, order, dim)
+    if dim == 0 and layer.source is not None:
+        for rows in layer.source.rows() or ():
+            _reorder(rows, order)
+
+
+def _experts(layer: MixableModule, name: str = "weight") -> list[Tensor]:
+    if layer.source is not None:
+        return list(layer.source.tensors(name))
+    return [layer.mixed_parameters()[name]]
+
+
+def _reading(layer: MixableModule) -> Tensor:
+    """Return the L1 norm of what reads each input, over all experts, ``[in]``."""
+    return torch.stack([_l1(w, 1) for w in _experts(layer)]).sum(0)
 
 
 def _reorder_norm(norm: ElasticBatchNorm2d, order: Tensor) -> None:
@@ -35,7 +55,7 @@ def _descending(importance: Tensor) -> Tensor:
 
 def _sort_hidden(block: ElasticInvertedResidual) -> None:
     """Order the hidden channels by the L1 norm of what reads them, and the squeezed ones likewise."""
-    _reorder_hidden(block, _descending(_l1(block.project_conv.weight, 1)))
+    _reorder_hidden(block, _descending(_reading(block.project_conv)))
     if block.se is not None:
         order = _descending(_l1(block.se.expand_weight, 1))
         _reorder(block.se.expand_weight, order, 1)
@@ -45,7 +65,7 @@ def _sort_hidden(block: ElasticInvertedResidual) -> None:
 
 def _reorder_hidden(block: ElasticInvertedResidual, order: Tensor) -> None:
     if block.expand_conv is not None and block.expand_bn is not None:
-        _reorder(block.expand_conv.weight, order)
+        _reorder_layer(block.expand_conv, order)
         _reorder_norm(block.expand_bn, order)
     _reorder(block.depth_conv.weight, order)
     _reorder_norm(block.depth_bn, order)
@@ -53,58 +73,64 @@ def _reorder_hidden(block: ElasticInvertedResidual, order: Tensor) -> None:
         _reorder(block.se.reduce_weight, order, 1)
         _reorder(block.se.expand_weight, order)
         _reorder(block.se.expand_bias, order)
-    _reorder(block.project_conv.weight, order, 1)
+    _reorder_layer(block.project_conv, order, 1)
 
 
 class _Stream:
     """Channels that shortcuts tie together: who reads them, and who must be permuted with them."""
 
     def __init__(self) -> None:
-        self.readers: list[Tensor] = []
+        self.readers: list[MixableModule] = []
         self.permute: list[Callable[[Tensor], None]] = []
 
-    def written_by(self, weight: Tensor, norm: ElasticBatchNorm2d | None = None) -> None:
-        self.permute.append(lambda order: _reorder(weight, order))
+    def written_by(self, layer: MixableModule, norm: ElasticBatchNorm2d | None = None) -> None:
+        self.permute.append(lambda order: _reorder_layer(layer, order))
+        for bias in _experts(layer, "bias") if "bias" in layer.mixed_parameters() else []:
+            self.permute.append(lambda order, bias=bias: _reorder(bias, order))  # type: ignore[misc]
         if norm is not None:
-            self.permute.append(lambda order: _reorder_norm(norm, order))
+            self.normalised_by(norm)
 
-    def read_by(self, weight: Tensor) -> None:
-        self.readers.append(weight)
-        self.permute.append(lambda order: _reorder(weight, order, 1))
+    def normalised_by(self, norm: ElasticBatchNorm2d) -> None:
+        self.permute.append(lambda order: _reorder_norm(norm, order))
+
+    def read_by(self, layer: MixableModule) -> None:
+        self.readers.append(layer)
+        self.permute.append(lambda order: _reorder_layer(layer, order, 1))
 
     def tied_to(self, block: ElasticInvertedResidual) -> None:
         """A block without expansion: its hidden channels are the stream's."""
-        self.readers.append(block.project_conv.weight)
+        self.readers.append(block.project_conv)
         self.permute.append(lambda order: _reorder_hidden(block, order))
 
     def sort(self) -> None:
-        order = _descending(torch.stack([_l1(w, 1) for w in self.readers]).sum(0))
+        order = _descending(torch.stack([_reading(layer) for layer in self.readers]).sum(0))
         for permute in self.permute:
             permute(order)
 
 
 def _streams(net: MobileNetV3Supernet, blocks: Iterable[ElasticInvertedResidual]) -> Iterator[_Stream]:
     stream = _Stream()
-    stream.written_by(net.stem_conv.weight, net.stem_bn)
+    stem = net.stem_conv.weight
+    stream.permute.append(lambda order: _reorder(stem, order))
+    stream.normalised_by(net.stem_bn)
     for block in blocks:
         if block.expand_conv is None:
             stream.tied_to(block)
         else:
-            stream.read_by(block.expand_conv.weight)
+            stream.read_by(block.expand_conv)
         if not block.residual:
             yield stream
             stream = _Stream()
-        stream.written_by(block.project_conv.weight, block.project_bn)
-    stream.read_by(net.last_conv.weight)
+        stream.written_by(block.project_conv, block.project_bn)
+    stream.read_by(net.last_conv)
     yield stream
     last = _Stream()
-    last.written_by(net.last_conv.weight, net.last_bn)
-    last.read_by(net.head.weight)
+    last.written_by(net.last_conv, net.last_bn)
+    last.read_by(net.head)
     yield last
     head = _Stream()
-    head.written_by(net.head.weight)
-    head.written_by(net.head.bias)
-    head.read_by(net.classifier.weight)
+    head.written_by(net.head)
+    head.read_by(net.classifier)
     yield head
 
 

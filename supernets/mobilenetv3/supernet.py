@@ -21,11 +21,13 @@ from supernets.elastic import (
     ElasticLinear,
     ElasticPointwiseConv2d,
     ElasticStage,
+    MixableModule,
     Statistics,
     expanded_channels,
 )
 from supernets.elastic.module import ElasticModule
 from supernets.errors import SupernetError
+from supernets.mixture import RoutedBlock
 from supernets.mobilenetv3 import blocks as static_blocks
 from supernets.mobilenetv3 import importance, static
 from supernets.mobilenetv3.costs import CostTable
@@ -155,6 +157,17 @@ class MobileNetV3Supernet(Supernet):
         self.head.set_active(layout.last, layout.head)
         self.classifier.set_active(layout.head, self.num_classes)
         self._active = canonical
+        self._switch_mixture(canonical)
+
+    def routed_blocks(self) -> list[RoutedBlock]:
+        """Return the 1x1 convolutions of each block, and the last one with the hidden fully connected layer."""
+        found = []
+        for i, block in enumerate(self.blocks):
+            layers: dict[str, MixableModule] = {f"blocks.{i}.project_conv": block.project_conv}
+            if block.expand_conv is not None:
+                layers = {f"blocks.{i}.expand_conv": block.expand_conv, **layers}
+            found.append(RoutedBlock(f"blocks.{i}", layers))
+        return [*found, RoutedBlock("head", {"last_conv": self.last_conv, "head": self.head})]
 
     def _stages(self) -> Iterator[ElasticStage]:
         return cast("Iterator[ElasticStage]", iter(self.stages))
@@ -341,6 +354,7 @@ class MobileNetV3Supernet(Supernet):
             "dropout": self.dropout,
             "bn_eps": self._bn["eps"],
             "bn_momentum": self._bn["momentum"],
+            **self.mixture_config(),
         }
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from supernets.transformer.slices import SlicedModule
 from supernets.transformer.wiring import WiredStack, stack_config
 
+_LEFT_BEHIND = object()  # what the copy of a layer has for a moment instead of its mixture
+
 
 def extract_active(model: nn.Module, stacks: Sequence[WiredStack], *, meta: bool = False) -> nn.Module:
     """Return a copy of the active subnet of a wired model: stock classes, tensors of the active shape.
@@ -27,8 +29,11 @@ def extract_active(model: nn.Module, stacks: Sequence[WiredStack], *, meta: bool
     for stack, indices in zip(stacks, kept, strict=True):
         for index in indices:
             for module in stack.sliced_modules(index):
-                for tensor, piece in module.sliced().values():
-                    memo[id(tensor)] = _copied(tensor, piece.take(tensor), meta)
+                for tensor, value in module.taken():
+                    memo[id(tensor)] = _copied(tensor, value, meta)
+                source = module.__dict__.get("_source")
+                if source is not None:
+                    memo[id(source)] = _LEFT_BEHIND
     if meta:
         for whole in (*model.parameters(), *model.buffers()):
             memo.setdefault(id(whole), _copied(whole, whole, meta))

@@ -77,22 +77,26 @@ def _pieces(stacks: Sequence[WiredStack]) -> dict[int, list[tuple[Tensor, Slice]
     for stack in stacks:
         for index in range(len(stack.layers)):
             for module in stack.sliced_modules(index):
-                for tensor, piece in module.sliced().values():
+                for tensor, piece in module.permuted():
                     found.setdefault(id(piece.extent), []).append((tensor, piece))
     return found
 
 
 def _readers(stacks: Sequence[WiredStack]) -> dict[int, list[tuple[nn.Parameter, Slice]]]:
-    """Return extent -> the weights that read its units, one for each layer."""
+    """Return extent -> the weights that read its units: one for each layer, or for each expert of a mixture.
+
+    Weight x gradient of the experts adds up to that of their mixture.
+    """
     found: dict[int, list[tuple[nn.Parameter, Slice]]] = {}
     for stack in stacks:
         for dim, extents in stack.extents.items():
             for layer, extent in zip(stack.layers, extents, strict=True):
                 module = layer.get_submodule(stack.table.dims[dim].columns[0])
                 assert isinstance(module, SlicedModule)  # noqa: S101 - wired so
-                tensor, piece = module.sliced()["weight"]
-                assert isinstance(tensor, nn.Parameter)  # noqa: S101
-                found.setdefault(id(extent), []).append((tensor, piece))
+                _, piece = module.sliced()["weight"]
+                for tensor in module.experts("weight"):
+                    assert isinstance(tensor, nn.Parameter)  # noqa: S101
+                    found.setdefault(id(extent), []).append((tensor, piece))
     return found
 
 

@@ -106,6 +106,18 @@ class SlicedModule(ElasticModule):
         """Return name -> full tensor and its slice."""
         return {name: (cast("Tensor", self._tensor(name)), s) for name, s in self._slices.items()}
 
+    def taken(self) -> list[tuple[Tensor, Tensor]]:
+        """Return each full tensor and its active value, in the shape that the stock class has it."""
+        return [(tensor, piece.take(tensor)) for tensor, piece in self.sliced().values()]
+
+    def permuted(self) -> list[tuple[Tensor, Slice]]:
+        """Return all tensors that change places with the units, and their slices."""
+        return list(self.sliced().values())
+
+    def experts(self, name: str) -> list[Tensor]:
+        """Return the tensors that are mixed to what a parameter reads as: itself, where nothing is."""
+        return [cast("Tensor", self._tensor(name))]
+
     def _tensor(self, name: str) -> Tensor | None:
         return self._parameters[name] if name in self._parameters else self._buffers[name]
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError
+from supernets.mixture import RoutedBlock
 from supernets.registry import register_family
-from supernets.transformer import importance, rebuild
+from supernets.transformer import importance, mixing, rebuild
 from supernets.transformer.choices import Choices, gene_names, resolve_choices, transformer_space
 from supernets.transformer.costs import CostModel
 from supernets.transformer.extraction import extract_active
@@ -111,6 +112,7 @@ class TransformerSupernet(Supernet):
             "sequence": self.shapes.sequence,
             "layer_order": self.layer_order,
             "buffers": rebuild.buffer_dtypes(self.model),
+            **self.mixture_config(),
         }
 
     @classmethod
@@ -159,6 +161,11 @@ class TransformerSupernet(Supernet):
                     extents[layer].active = canonical.get(name, full) // unit
             stack.set_active(canonical.get(f"{stack.table.prefix}depth", largest["depth"]))
         self._active = canonical
+        self._switch_mixture(canonical)
+
+    def routed_blocks(self) -> list[RoutedBlock]:
+        """Return the fully connected layers of each feed-forward block."""
+        return mixing.routed_blocks(self._stacks)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the active subnet of the stock model returns."""
