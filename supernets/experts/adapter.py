@@ -47,8 +47,8 @@ class ExpertsAdapter:
             sequence: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
             protect: Whether super experts are kept and never merged.
             bank_mb: Memory for merged experts of configurations that are not active, in 1e6 bytes.
-            **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``: lists, each numeric one with the
-                model's own value.
+            **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``: lists, each numeric one with
+                the model's own value.
 
         Raises:
             SupernetError: Lists or a length that do not suit the model, or calibration without a token.
@@ -87,6 +87,6 @@ def _dense(model: nn.Module) -> str:
     )
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     return (
-        f"a {type(model).__name__} ({kind}) has no experts that space 'experts' knows; it is for causal language models "
-        f"of {', '.join(FAMILIES)}. {fits[0].upper()}{fits[1:]}"
+        f"a {type(model).__name__} ({kind}) has no experts that space 'experts' knows; it is for causal language "
+        f"models of {', '.join(FAMILIES)}. {fits[0].upper()}{fits[1:]}"
     )

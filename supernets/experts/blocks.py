@@ -43,7 +43,7 @@ class SwitchedRouter(nn.Module):
     stock_class: type[nn.Module]
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits of all rows (minus infinity where one is out), weights, and places among the rows that are in."""
+        """Return logits of all rows (minus infinity where one is out), weights, and places among the others."""
         setting = self.setting
         logits, chosen, index = super().forward(hidden_states)
         if setting.top_p < 1.0:
@@ -51,7 +51,8 @@ class SwitchedRouter(nn.Module):
         if setting.observer is not None:
             setting.observer.see_logits(logits)
         if setting.plan.rows is not None:
-            every = logits.new_full((len(logits), len(self._parameters["weight"])), -torch.inf)  # type: ignore[arg-type]
+            n_rows = _tensor(self, "weight").shape[0]
+            every = logits.new_full((len(logits), n_rows), -torch.inf)
             logits = every.index_copy(1, setting.plan.rows, logits)
         return logits, chosen, index
 
@@ -72,9 +73,14 @@ class SwitchedExperts(nn.Module):
         return output if added is None else output + added.to(output.dtype)
 
 
+def _tensor(module: Any, name: str) -> Any:
+    """Return a parameter or buffer whole, past the property that reads part of it."""
+    return module._parameters[name] if name in module._parameters else module._buffers[name]
+
+
 def _read_rows(name: str) -> property:
     def read(self: Any) -> Any:
-        tensor = self._parameters[name] if name in self._parameters else self._buffers[name]
+        tensor = _tensor(self, name)
         rows = self.setting.plan.rows
         return tensor if rows is None or tensor is None else tensor.index_select(0, rows)
 

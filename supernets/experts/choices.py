@@ -117,7 +117,8 @@ def _default_width(block: Block, allowed: Sequence[int]) -> list[int]:
 
 def _operators(uniform: bool, calibrated: bool) -> list[str]:
     every = {name: get_operator(name) for name in list_operators()}
-    return [n for n, o in every.items() if (calibrated or not o.calibrated) and not (uniform and o.all_rows)]
+    fitting = [n for n, o in every.items() if (calibrated or not o.calibrated) and not (uniform and o.all_rows)]
+    return sorted(fitting, key=lambda n: (every[n].calibrated, n))  # dropping, the simplest, first
 
 
 def _list(option: str, values: Any) -> list[Any]:

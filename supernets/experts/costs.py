@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from supernets.base import Inputs
 from supernets.experts.blocks import ROUTER_TENSORS, Block
 from supernets.experts.choices import gene_name
 from supernets.experts.operators import get_operator
@@ -37,12 +37,11 @@ class CostModel:
         self._per_neuron = sum(int(t[0].numel()) // block.width for n, t in common.items() if n != "down_bias")
         self._per_expert = int(common["down_bias"][0].numel()) if "down_bias" in common else 0
         self._row = _row_costs(block)
-        inputs = net.example_inputs(batch_size=1)
-        assert not isinstance(inputs, tuple)
+        inputs = cast("Mapping[str, Tensor]", net.example_inputs(batch_size=1))
         self._tokens = int(inputs["input_ids"].numel())
         self._rest = self._count_rest(inputs)
 
-    def _count_rest(self, inputs: Inputs) -> Numbers:
+    def _count_rest(self, inputs: Mapping[str, Tensor]) -> Numbers:
         """Return parameters, bytes and multiply-accumulates of all but routers and experts."""
         blocks = self._net.blocks
         tensors = [*self._net.model.parameters(), *self._net.model.buffers()]
@@ -115,7 +114,7 @@ def _row_costs(block: Block) -> tuple[int, int]:
     return sum(int(t[0].numel()) for t in parameters), size
 
 
-def _macs_without_experts(model: nn.Module, blocks: list[Block], inputs: Inputs) -> int:
+def _macs_without_experts(model: nn.Module, blocks: list[Block], inputs: Mapping[str, Tensor]) -> int:
     """Count on shapes alone, on the meta device, with experts that compute nothing."""
     memo: dict[int, Any] = {id(b.setting): b.setting for b in blocks}
     for tensor in (*model.parameters(), *model.buffers()):
@@ -124,6 +123,5 @@ def _macs_without_experts(model: nn.Module, blocks: list[Block], inputs: Inputs)
     twin = deepcopy(model, memo)
     for block in blocks:
         twin.get_submodule(block.name).experts.forward = lambda x, *_: torch.zeros_like(x)
-    assert not isinstance(inputs, tuple)
     shapes = {n: t.to("meta") for n, t in inputs.items() if not n.endswith("mask")}
     return count_macs(twin, shapes)

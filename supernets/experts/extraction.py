@@ -30,7 +30,7 @@ def extract_active(model: nn.Module, blocks: Sequence[Block], family: ExpertFami
         memo[id(block.setting)] = None
         for module, tensors in ((block.router, _router(block)), (block.experts, _experts(block)[0])):
             for name, tensor in tensors.items():
-                original = getattr(module, "_parameters").get(name)  # noqa: B009 - a buffer has the same names elsewhere
+                original = module._parameters.get(name)
                 original = module._buffers[name] if original is None else original
                 memo[id(original)] = _like(original, tensor)
     twin = deepcopy(model, memo)
@@ -53,7 +53,7 @@ def _router(block: Block) -> dict[str, Tensor]:
 
 
 def _experts(block: Block) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Return the tensors of the experts that are left, and the map from rows of the router to them where it is not 1:1."""
+    """Return the tensors of the experts that are left, and the map from rows of the router where it is not 1:1."""
     plan, width = block.setting.plan, block.setting.width
     tensors, target = plan.bank or block.tensors, plan.target
     if plan.bank is None and target is not None:

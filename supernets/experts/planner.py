@@ -33,8 +33,8 @@ class Planner:
         blocks: Sequence[Block],
         statistics: Sequence[LayerStatistics],
         n_layers: int,
-        bank_mb: float,
         *,
+        bank_mb: float,
         protect: bool,
     ) -> None:
         self._blocks = blocks

@@ -28,7 +28,8 @@ class LayerStatistics(nn.Module):
         logit_products: Sum over all tokens of products of router logits, float64 ``[E, E]``.
         outputs: Sum of f, float32 ``[E, H]``.
         neurons: Sum of the absolute values of the neurons, float32 ``[E, I]``.
-        probes: Some inputs of the block, evenly spread over the tokens seen, float32 ``[P, H]``; the first ``filled`` are used.
+        probes: Some inputs of the block, evenly spread over the tokens seen, float32 ``[P, H]``; the first ``filled``
+            are used.
         filled: Number of probes, float64 ``[]``.
 
     Args:
@@ -67,8 +68,7 @@ class LayerStatistics(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Sums go where the model goes, but half precision cannot count.
-        for name, buffer in self._buffers.items():
-            assert buffer is not None
+        for name, buffer in self.named_buffers(recurse=False):
             self._buffers[name] = buffer.to(fn(buffer[:0] if buffer.ndim else buffer.reshape(1)).device)
         return self
 

@@ -35,11 +35,11 @@ _TEXT = Family(name="experts", library="transformers", models=tuple(FAMILIES), s
 class ExpertSupernet(Supernet):
     """A stock causal language model of transformers whose experts are kept, merged, narrowed and chosen differently.
 
-    A configuration says for each Mixture-of-Experts block how many experts are kept, what becomes of the others, how many
-    a token has, and how wide they are. Switching copies none of the model's weights: dropped experts leave the router
-    before softmax and top-k (a few router rows are gathered in each forward pass), merged experts live in a small bank
-    behind an index map, a narrower expert is a prefix of its neurons. Memory: the model, the banks of the active
-    configuration, and at most ``bank_mb`` of banks that are kept for later; in a forward pass the narrowed
+    A configuration says for each Mixture-of-Experts block how many experts are kept, what becomes of the others, how
+    many a token has, and how wide they are. Switching copies none of the model's weights: dropped experts leave the
+    router before softmax and top-k (a few router rows are gathered in each forward pass), merged experts live in a
+    small bank behind an index map, a narrower expert is a prefix of its neurons. Memory: the model, the banks of the
+    active configuration, and at most ``bank_mb`` of banks that are kept for later; in a forward pass the narrowed
     ``gate_up_proj`` of one layer.
 
     Args:
@@ -81,8 +81,8 @@ class ExpertSupernet(Supernet):
             raise UnsupportedModel(f"a {type(model).__name__} is no Mixture-of-Experts model that is known")
         self._family = family
         self._blueprint = rebuild.blueprint(model, _TEXT)
-        self._implementation = model.config._experts_implementation  # type: ignore[union-attr]
         self.model: Any = deepcopy(model)
+        self._implementation = self.model.config._experts_implementation
         self.blocks = find_blocks(self.model, family)
         self._check_alike()
         self.shapes = InputShapes.of(model, _TEXT, sequence)
@@ -93,7 +93,9 @@ class ExpertSupernet(Supernet):
         self.calibrated, self.protect, self.bank_mb = calibrated, protect, bank_mb
         made = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES if calibrated else 0) for b in self.blocks]
         self.statistics = nn.ModuleList(made if calibrated else [])
-        self._planner = Planner(self.blocks, made, int(model.config.num_hidden_layers), bank_mb, protect=protect)  # type: ignore[union-attr,arg-type]
+        self._planner = Planner(
+            self.blocks, made, int(self.model.config.num_hidden_layers), bank_mb=bank_mb, protect=protect
+        )
         for b in self.blocks:
             b.switch()
         self._costs: CostModel | None = None
@@ -205,8 +207,8 @@ class ExpertSupernet(Supernet):
         """Return the subnet as a stock model with copied weights, in the mode (train or eval) of the supernet.
 
         Where a stock class can hold it (`why_not_stock` is None), its configuration says so, and ``save_pretrained``
-        writes what ``from_pretrained`` reads. Elsewhere layers of different sizes are stock modules that the configuration
-        cannot describe, and experts that answer for several rows of the router have hooks.
+        writes what ``from_pretrained`` reads. Elsewhere layers of different sizes are stock modules that the
+        configuration cannot describe, and experts that answer for several rows of the router have hooks.
         """
         if self._canonical(arch) != self._active:
             with self.activated(arch):

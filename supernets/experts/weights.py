@@ -1,7 +1,7 @@
 """The weights of a block's experts, read and written in one form whatever the stock layout.
 
-Stock experts store ``gate_up_proj`` and ``down_proj`` with the experts first: ``[E, 2I, H]`` and ``[E, H, I]``, gate rows
-before up rows; GPT-OSS transposed, with biases, and gate and up columns in turn.
+Stock experts store ``gate_up_proj`` and ``down_proj`` with the experts first: ``[E, 2I, H]`` and ``[E, H, I]``, gate
+rows before up rows; GPT-OSS transposed, with biases, and gate and up columns in turn.
 """
 
 from __future__ import annotations

@@ -17,5 +17,5 @@ def output_variance(statistics: LayerStatistics) -> Tensor:
 
 @register_criterion("mone")
 def mone(_: Block, statistics: LayerStatistics) -> Tensor:
-    """Output variance times gate mass (Zhang et al., "MoNE: Replacing Redundant Experts with Lightweight Novices", 2025)."""
+    """Output variance times gate mass ("MoNE: Replacing Redundant Experts with Lightweight Novices", 2025)."""
     return torch.mul(output_variance(statistics), statistics.mass)

@@ -52,8 +52,8 @@ def register_criterion(name: str, *, calibrated: bool = True) -> Callable[[Score
 
 
 def list_criteria() -> list[str]:
-    """Return the names, in the order of registration."""
-    return list(_CRITERIA)
+    """Return the names, sorted."""
+    return sorted(_CRITERIA)
 
 
 def get_criterion(name: str) -> Criterion:

@@ -15,9 +15,9 @@ SHARE_OF_LAYERS = 0.75
 def super_experts(peaks: Sequence[Tensor], layers: Sequence[int], n_layers: int) -> list[list[int]]:
     """Return the super experts of each block.
 
-    An expert of the first ``round(0.75 n_layers)`` layers is one when the greatest absolute value of its output is above
-    the 99.5th percentile of all experts' and above a tenth of the greatest. Su et al., "Unveiling Super Experts in
-    Mixture-of-Experts Large Language Models", 2025. Absolute values: outliers may be negative.
+    An expert of the first ``round(0.75 n_layers)`` layers is one when the greatest absolute value of its output is
+    above the 99.5th percentile of all experts' and above a tenth of the greatest. Su et al., "Unveiling Super Experts
+    in Mixture-of-Experts Large Language Models", 2025. Absolute values: outliers may be negative.
 
     Args:
         peaks: Of each block, ``[E]``.

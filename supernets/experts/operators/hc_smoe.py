@@ -19,9 +19,9 @@ from supernets.experts.statistics import LayerStatistics
 class HCSMoE(Operator):
     """HC-SMoE of Chen et al., "Retraining-Free Merging of Sparse MoE via Hierarchical Clustering", ICML 2025.
 
-    Agglomerative clustering with average linkage of the experts' mean outputs over the probes (all experts answer all of
-    them), by Euclidean distance; the frequency-weighted mean of each cluster. All rows of the router stay. The criterion
-    decides the number of clusters only through what is kept; super experts are clusters of their own.
+    Agglomerative clustering with average linkage of the experts' mean outputs over the probes (all experts answer all
+    of them), by Euclidean distance; the frequency-weighted mean of each cluster. All rows of the router stay. The
+    criterion decides the number of clusters only through what is kept; super experts are clusters of their own.
     """
 
     name: ClassVar[str] = "hc-smoe"

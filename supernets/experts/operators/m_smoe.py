@@ -31,13 +31,13 @@ from supernets.experts.weights import Tensors
 class MSMoE(Operator):
     """M-SMoE of Li et al., "Merge, Then Compress" (MC-SMoE), ICLR 2024, arXiv:2310.01334.
 
-    Dominant experts are those that the criterion keeps (the paper's is ``frequency``). Every other one joins the dominant
-    whose router logits are most similar, ``(cos + 1) / 2`` over the calibration tokens. After alignment of the neurons
-    ``W = sum_e f_e W_e / sum_e f_e`` in each group, f being frequencies. All rows of the router stay.
+    Dominant experts are those that the criterion keeps (the paper's is ``frequency``). Every other one joins the
+    dominant whose router logits are most similar, ``(cos + 1) / 2`` over the calibration tokens. After alignment of the
+    neurons ``W = sum_e f_e W_e / sum_e f_e`` in each group, f being frequencies. All rows of the router stay.
 
     Attributes:
-        reference: What neurons are aligned to: ``dominant``, that of the group; ``first``, expert 0, as published for T5
-            and GPT; ``none``, no alignment, as published for Mixtral.
+        reference: What neurons are aligned to: ``dominant``, that of the group; ``first``, expert 0, as published for
+            T5 and GPT; ``none``, no alignment, as published for Mixtral.
         output: Whether the output matrix counts in the alignment, too (the paper's ``include_wo``).
     """
 

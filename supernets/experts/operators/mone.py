@@ -17,7 +17,8 @@ class MoNE(Operator):
 
     An expert that is not kept keeps its row in the router and answers with the mean of its outputs over the calibration
     tokens that were routed to it (H numbers). The paper chooses by output variance times routing mass: criterion
-    ``mone``. Stock kernels compute a stand-in at weight zero for a token routed to a novice: memory falls, time does not.
+    ``mone``. Stock kernels compute a stand-in at weight zero for a token routed to a novice: memory falls, time does
+    not.
     """
 
     name: ClassVar[str] = "mone"

@@ -31,14 +31,14 @@ from supernets.experts.statistics import LayerStatistics
 class REAM(Operator):
     """REAM of arXiv:2604.04356.
 
-    Centroids are those that the criterion keeps (the paper's is ``reap``). From the most important centroid on, each takes
-    the most similar experts that are left, up to a capacity; similarity is the mean of the cosines of two experts' outputs
-    and of their router logits. Neurons are aligned to the centroid's by their activations on the probes and their weights;
-    merged experts are means weighted by REAP's score. Rows of the other experts leave the router, so a stock class holds
-    the result.
+    Centroids are those that the criterion keeps (the paper's is ``reap``). From the most important centroid on, each
+    takes the most similar experts that are left, up to a capacity; similarity is the mean of the cosines of two
+    experts' outputs and of their router logits. Neurons are aligned to the centroid's by their activations on the
+    probes and their weights; merged experts are means weighted by REAP's score. Rows of the other experts leave the
+    router, so a stock class holds the result.
 
-    Two differences from the paper: weights enter the alignment whole instead of projected on 64 principal components, and
-    all layers are calibrated once, on the full model.
+    Two differences from the paper: weights enter the alignment whole instead of projected on 64 principal components,
+    and all layers are calibrated once, on the full model.
 
     Attributes:
         capacity: Experts in a group, at most (more where the groups could not hold all).

@@ -78,8 +78,8 @@ def register_operator(operator: Operator) -> Operator:
 
 
 def list_operators() -> list[str]:
-    """Return the names, in the order of registration."""
-    return list(_OPERATORS)
+    """Return the names, sorted."""
+    return sorted(_OPERATORS)
 
 
 def get_operator(text: str) -> Operator:
