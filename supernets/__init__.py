@@ -1,6 +1,7 @@
 """Weights for every point of a search space: elastic networks, their families, loading and saving."""
 
 from search_spaces.errors import InvalidArchitecture
+from supernets import experts as experts  # registers its adapter
 from supernets import hat as hat  # registers its sizes
 from supernets import mobilenetv3 as mobilenetv3  # registers its sizes
 from supernets import transformer as transformer  # registers its adapters

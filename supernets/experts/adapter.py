@@ -1,0 +1,92 @@
+"""The adapter of expert configurations: `supernets.convert` for Mixture-of-Experts models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from supernets.base import Inputs, Supernet
+from supernets.errors import SupernetError, UnsupportedModel
+from supernets.experts.families import FAMILIES, family_of
+
+
+class ExpertsAdapter:
+    """Turns Mixture-of-Experts language models of transformers into supernets of expert configurations."""
+
+    name = "experts"
+
+    @property
+    def description(self) -> str:
+        """What it supports, for error messages."""
+        return f"transformers {'/'.join(FAMILIES)} (experts)"
+
+    def supports(self, model: nn.Module) -> bool:
+        """Return whether a model is of a known kind; imports nothing."""
+        return family_of(model) is not None
+
+    def convert(
+        self,
+        model: nn.Module,
+        *,
+        calibration: Iterable[Inputs] | None = None,
+        uniform: bool = False,
+        sequence: int | None = None,
+        protect: bool = True,
+        bank_mb: float = 64.0,
+        **choices: Any,
+    ) -> Supernet:
+        """Return the switchable twin; its largest subnet equals the model.
+
+        Args:
+            model: The model; not changed.
+            calibration: Batches to gather statistics from, once; not those that a search is judged on. Without them the
+                criteria and operators that need none are offered.
+            uniform: Whether all layers agree, and only what stock classes (and vLLM) can load is offered.
+            sequence: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
+            protect: Whether super experts are kept and never merged.
+            bank_mb: Memory for merged experts of configurations that are not active, in 1e6 bytes.
+            **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``: lists, each numeric one with
+                the model's own value.
+
+        Raises:
+            SupernetError: Lists or a length that do not suit the model, or calibration without a token.
+            UnsupportedModel: No Mixture-of-Experts model, or of an unknown layout.
+        """
+        from supernets.experts.supernet import ExpertSupernet
+
+        if not self.supports(model):
+            raise UnsupportedModel(_dense(model))
+        for option, value in (("uniform", uniform), ("protect", protect)):
+            if not isinstance(value, bool):
+                raise SupernetError(f"{option} must be True or False, got {value!r}")
+        net = ExpertSupernet(
+            model,
+            choices,
+            uniform=uniform,
+            sequence=sequence,
+            calibrated=calibration is not None,
+            protect=protect,
+            bank_mb=bank_mb,
+        )
+        if calibration is not None:
+            net.calibrate(calibration)
+        return net
+
+
+def _dense(model: nn.Module) -> str:
+    """Return why a model has no expert configurations, and which spaces fit it."""
+    from supernets.transformer.catalogue import transformer_families
+
+    fitting = [f.name for f in transformer_families().values() if f.supports(model)]
+    fits = (
+        f"its layers, heads and neurons can be elastic instead: --space {fitting[0]}, or convert(model)"
+        if fitting
+        else "no other space fits it either"
+    )
+    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    return (
+        f"a {type(model).__name__} ({kind}) has no experts that space 'experts' knows; it is for causal language "
+        f"models of {', '.join(FAMILIES)}. {fits[0].upper()}{fits[1:]}"
+    )

@@ -1,0 +1,162 @@
+"""One pass over calibration data that gathers all that criteria and operators ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernets.base import Inputs, call, inputs_to
+from supernets.errors import SupernetError
+from supernets.experts import weights
+from supernets.experts.blocks import Block
+from supernets.experts.statistics import LayerStatistics
+
+
+class Observer:
+    """Computes a block's experts one by one and sums up what it sees.
+
+    Args:
+        block: The block, with all experts active.
+        statistics: Where sums go.
+    """
+
+    def __init__(self, block: Block, statistics: LayerStatistics) -> None:
+        self._block = block
+        self._into = statistics
+        self._filled = int(statistics.filled)
+        self.mask: Tensor | None = None
+        self._residual: Tensor | None = None
+        self._logits: Tensor | None = None
+
+    def see_residual(self, _: Any, args: tuple[Any, ...]) -> None:
+        """Keep the residual stream before the block."""
+        self._residual = args[0].detach().reshape(-1, args[0].shape[-1])
+
+    def see_logits(self, logits: Tensor) -> None:
+        """Keep the router's logits."""
+        self._logits = logits.detach()
+
+    def observe(self, experts: Any, hidden: Tensor, index: Tensor, chosen: Tensor) -> Tensor:
+        """Return what the stock experts return, and add to the sums; padding is left out of them."""
+        into, n = self._into, self._block.n_experts
+        real = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device) if self.mask is None else self.mask
+        tensors = weights.stored(experts)
+        output = torch.zeros_like(hidden)
+        norms = torch.zeros(index.shape, dtype=torch.float64, device=hidden.device)
+        token_of, expert_of = self._sorted(index, n)
+        for e in range(n):
+            flat = token_of[expert_of[e] : expert_of[e + 1]]
+            if not len(flat):
+                continue
+            tokens, slots = flat // index.shape[1], flat % index.shape[1]
+            neurons, out = weights.evaluate(experts, tensors, e, hidden[tokens])
+            output.index_add_(0, tokens, (out * chosen[tokens, slots, None]).to(output.dtype))
+            counted = real[tokens]
+            out, neurons = out[counted].float(), neurons[counted].float()
+            norms[tokens[counted], slots[counted]] = out.norm(dim=1).double()
+            into.outputs[e] += out.sum(0)
+            into.neurons[e] += neurons.abs().sum(0)
+            if len(out):
+                into.peaks[e] = torch.maximum(into.peaks[e], out.abs().max().double())
+        self._add_sums(output, index[real], chosen[real].double(), norms[real], real)
+        self._add_probes(hidden[real])
+        return output
+
+    @staticmethod
+    def _sorted(index: Tensor, n: int) -> tuple[Tensor, list[int]]:
+        """Return the flat places of `index` ordered by expert, and where each expert begins among them."""
+        flat = index.flatten()
+        ends = flat.bincount(minlength=n).cumsum(0).tolist()
+        return flat.argsort(stable=True), [0, *ends]
+
+    def _add_sums(self, output: Tensor, index: Tensor, chosen: Tensor, norms: Tensor, real: Tensor) -> None:
+        into, n = self._into, self._block.n_experts
+        where = index.flatten()
+        change = self._change(output)[real]
+
+        def add(name: str, values: Tensor) -> None:
+            getattr(into, name).index_add_(0, where, values.flatten().double())
+
+        into.tokens += len(index)
+        into.counts += where.bincount(minlength=n)
+        add("mass", chosen)
+        add("norms", norms)
+        add("squares", norms.square())
+        add("gated_norms", chosen * norms)
+        add("token_change", chosen * norms * change[:, None])
+        hit = torch.zeros(len(index), n, device=index.device).scatter_(1, index, 1.0)
+        into.together += (hit.T @ hit).double()
+        if self._logits is not None:
+            logits = self._logits[real].float()
+            into.logit_products += (logits.T @ logits).double()
+
+    def _change(self, output: Tensor) -> Tensor:
+        """Return ``max(1 - cos(h, h'), 0)`` of each token, float64 ``[T]``."""
+        if self._residual is None:
+            raise SupernetError(f"{self._block.name!r} has no norm before it, so its residual stream cannot be seen")
+        before = self._residual.double()
+        after = before + self._block.scale * output.detach().double()
+        return (1 - torch.cosine_similarity(before, after, dim=1)).clamp(min=0)
+
+    def _add_probes(self, hidden: Tensor) -> None:
+        """Keep a few tokens of each batch, as long as there is room; half of the room for batches to come."""
+        room = len(self._into.probes) - self._filled
+        take = min(len(hidden), (room + 1) // 2)
+        if take:
+            places = torch.linspace(0, len(hidden) - 1, take, device=hidden.device).round().long()
+            self._into.probes[self._filled : self._filled + take] = hidden[places].float()
+            self._filled += take
+            self._into.filled.fill_(self._filled)
+
+
+def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatistics], batches: Iterable[Inputs]) -> int:
+    """Run calibration batches through a model whose experts are all active.
+
+    Args:
+        model: The switchable model; not changed.
+        blocks: Its blocks.
+        statistics: One for each block; sums are added.
+        batches: Inputs by name or position; ``attention_mask`` tells padding.
+
+    Returns:
+        Number of tokens seen, padding left out.
+
+    Raises:
+        SupernetError: No batch, or no token in any.
+    """
+    observers = [Observer(b, s) for b, s in zip(blocks, statistics, strict=True)]
+    hooks = [
+        b.norm.register_forward_pre_hook(o.see_residual)
+        for b, o in zip(blocks, observers, strict=True)
+        if b.norm is not None
+    ]
+    device, training = next(model.parameters()).device, model.training
+    before = float(statistics[0].tokens)
+    try:
+        model.eval()
+        for block, observer in zip(blocks, observers, strict=True):
+            block.setting.observer = observer
+        with torch.no_grad():
+            for batch in batches:
+                _show_mask(observers, batch, device)
+                call(model, inputs_to(batch, device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for block in blocks:
+            block.setting.observer = None
+        model.train(training)
+    seen = int(float(statistics[0].tokens) - before)
+    if not seen:
+        raise SupernetError("calibration saw no token; give at least one batch with tokens that are not padding")
+    return seen
+
+
+def _show_mask(observers: list[Observer], batch: Inputs, device: torch.device) -> None:
+    mask = batch.get("attention_mask") if not isinstance(batch, tuple) else None
+    flat = None if mask is None or mask.ndim != 2 else mask.to(device).bool().flatten()
+    for observer in observers:
+        observer.mask = flat

@@ -1,0 +1,89 @@
+"""What merging operators share: groups, weighted means, alignment of neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernets.experts import weights
+from supernets.experts.blocks import Block
+from supernets.experts.plan import Plan, indices
+from supernets.experts.weights import NEURON_DIMS, Tensors
+
+Groups = list[list[int]]
+"""Experts of each group; the first one leads it."""
+
+
+def closest(similarity: Tensor, leaders: Sequence[int], others: Sequence[int], alone: frozenset[int]) -> Groups:
+    """Give each of the others to the most similar leader.
+
+    Args:
+        similarity: ``[E, E]``.
+        leaders: Lead one group each, in this order.
+        others: The rest.
+        alone: Leaders that take nobody in, unless all are such.
+    """
+    open_ones = [e for e in leaders if e not in alone] or list(leaders)
+    groups = {e: [e] for e in leaders}
+    for e in others:
+        best = int(similarity[e, indices(open_ones, similarity)].argmax())
+        groups[open_ones[best]].append(e)
+    return list(groups.values())
+
+
+def neuron_similarity(common: Tensors, a: int, b: int, *, output: bool = True) -> Tensor:
+    """Return inner products of the weights of a's neurons and b's, float64 ``[I, I]``; larger is more alike."""
+    names = [n for n in NEURON_DIMS if n in common and (output or n != "down")]
+    total: Any = 0.0
+    for n in names:
+        x, y = common[n][a].double(), common[n][b].double()
+        if n == "down":
+            x, y = x.T, y.T
+        total = total + (x @ y.T if x.ndim == 2 else x[:, None] * y[None, :])
+    return torch.as_tensor(total)
+
+
+def best_order(similarity: Tensor) -> Tensor:
+    """Return which of b's neurons comes to each place of a's so that the sum of similarities is greatest: ``[I]``."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, columns = linear_sum_assignment(similarity.cpu().numpy(), maximize=True)
+    return torch.as_tensor(columns, dtype=torch.int64, device=similarity.device)
+
+
+def weighted_sum(experts: Sequence[Tensors], shares: Tensor) -> Tensors:
+    """Return the sum of experts times their shares, float64 inside."""
+    return {
+        n: torch.stack([e[n].double() * s for e, s in zip(experts, shares, strict=True)]).sum(0) for n in experts[0]
+    }
+
+
+def shares_of(members: Sequence[int], importance: Tensor) -> Tensor:
+    """Return the members' importance divided by its sum, float64; equal shares where all are 0."""
+    chosen = importance[indices(members, importance)].double()
+    total = chosen.sum()
+    return chosen / total if total > 0 else torch.full_like(chosen, 1 / len(members))
+
+
+def bank_of(block: Block, merged: Sequence[Tensors]) -> Tensors:
+    """Return merged experts as a bank in the stock layout and the model's dtype."""
+    like = block.common
+    stacked = {n: torch.stack([m[n] for m in merged]).to(t) for n, t in like.items()}
+    return weights.join(block.experts, stacked)
+
+
+def tied_plan(block: Block, groups: Groups, merged: Sequence[Tensors]) -> Plan:
+    """Return the plan in which all rows of the router stay and each group's expert answers for its members."""
+    target = [0] * block.n_experts
+    for place, members in enumerate(groups):
+        for e in members:
+            target[e] = place
+    return Plan(target=indices(target, block.router_weight), bank=bank_of(block, merged))
+
+
+def one(common: Tensors, expert: int) -> Tensors:
+    """Return one expert, not copied."""
+    return {n: t[expert] for n, t in common.items()}

@@ -1,0 +1,122 @@
+"""Operators by name: what becomes of the experts that a configuration does not keep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from search_spaces.errors import did_you_mean
+from supernets.errors import SupernetError
+from supernets.experts.blocks import Block
+from supernets.experts.plan import Plan
+from supernets.experts.statistics import LayerStatistics
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an operator is asked for.
+
+    Attributes:
+        order: All experts, the most important first; protected ones before all others.
+        kept: Those to keep, ascending; the same number of each routing group.
+        protected: Super experts: kept, and never merged with others.
+    """
+
+    order: Sequence[int]
+    kept: Sequence[int]
+    protected: frozenset[int]
+
+    @property
+    def by_rank(self) -> list[int]:
+        """The kept experts, the most important first."""
+        kept = set(self.kept)
+        return [e for e in self.order if e in kept]
+
+    @property
+    def others(self) -> list[int]:
+        """The other experts, the most important first."""
+        kept = set(self.kept)
+        return [e for e in self.order if e not in kept]
+
+
+@dataclass(frozen=True)
+class Operator(ABC):
+    """What becomes of the experts that are not kept; the fields of a subclass are its options.
+
+    Attributes:
+        name: The name users give.
+        all_rows: Whether the router keeps all its rows. A stock class cannot hold that: experts answer for several.
+        constants: Whether the others become constants.
+        calibrated: Whether it needs calibration.
+    """
+
+    name: ClassVar[str]
+    all_rows: ClassVar[bool] = False
+    constants: ClassVar[bool] = False
+    calibrated: ClassVar[bool] = True
+
+    @abstractmethod
+    def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
+        """Return what the block computes with. The block is not changed."""
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
+def register_operator(operator: Operator) -> Operator:
+    """Register an operator with its default options.
+
+    Raises:
+        SupernetError: The name is taken.
+    """
+    if operator.name in _OPERATORS:
+        raise SupernetError(f"an expert operator named {operator.name!r} is registered already; choose another name")
+    _OPERATORS[operator.name] = operator
+    return operator
+
+
+def list_operators() -> list[str]:
+    """Return the names, sorted."""
+    return sorted(_OPERATORS)
+
+
+def get_operator(text: str) -> Operator:
+    """Return an operator by ``NAME`` or ``NAME:OPTION=VALUE,…``.
+
+    Raises:
+        SupernetError: Unknown name or option, or a value of the wrong kind.
+
+    Example:
+        >>> get_operator("m-smoe:reference=first").reference
+        'first'
+    """
+    name, _, given = text.partition(":")
+    if name not in _OPERATORS:
+        raise SupernetError(
+            f"unknown expert operator {name!r}{did_you_mean(name, _OPERATORS)}; available: {', '.join(_OPERATORS)}"
+        )
+    operator = _OPERATORS[name]
+    options = {f.name: getattr(operator, f.name) for f in fields(operator)}
+    changes: dict[str, Any] = {}
+    for part in filter(None, given.split(",")):
+        option, _, value = part.partition("=")
+        if option not in options:
+            raise SupernetError(
+                f"expert operator {name!r} has no option {option!r}{did_you_mean(option, options)}; "
+                f"allowed: {', '.join(options) or 'none'}"
+            )
+        changes[option] = _value(text, option, value, options[option])
+    return replace(operator, **changes)
+
+
+def _value(text: str, option: str, value: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if value not in ("true", "false"):
+            raise SupernetError(f"{text!r}: {option} must be true or false, got {value!r}")
+        return value == "true"
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise SupernetError(f"{text!r}: {option} must be of kind {type(default).__name__}, got {value!r}") from None

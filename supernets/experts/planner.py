@@ -1,0 +1,109 @@
+"""Which experts a configuration keeps, and the plans that follow."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from supernets.experts.blocks import Block
+from supernets.experts.criteria import get_criterion, super_experts
+from supernets.experts.operators import Request, get_operator
+from supernets.experts.plan import EVERYTHING, Plan
+from supernets.experts.statistics import LayerStatistics
+
+_PLANS = 4096
+
+
+class Planner:
+    """Makes plans, and remembers them as long as the weights and statistics they were made from stay the same.
+
+    Args:
+        blocks: The blocks.
+        statistics: What is known of each.
+        n_layers: Decoder layers of the model.
+        bank_mb: Memory for the banks of remembered plans, in 1e6 bytes.
+        protect: Whether super experts come before all others.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        statistics: Sequence[LayerStatistics],
+        n_layers: int,
+        *,
+        bank_mb: float,
+        protect: bool,
+    ) -> None:
+        self._blocks = blocks
+        self._statistics = statistics
+        self._n_layers = n_layers
+        self._limit = bank_mb * 1e6
+        self._protect = protect
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._rankings: dict[tuple[Any, ...], list[int]] = {}
+
+    def clear(self) -> None:
+        """Forget all plans."""
+        self._plans.clear()
+        self._rankings.clear()
+
+    def protected(self) -> list[frozenset[int]]:
+        """Return the super experts of each block; none where nothing was calibrated."""
+        if not self._protect:
+            return [frozenset() for _ in self._blocks]
+        peaks = [s.peaks for s in self._statistics]
+        found = super_experts(peaks, [b.layer for b in self._blocks], self._n_layers)
+        return [frozenset(f) for f in found]
+
+    def _version(self, slot: int) -> tuple[Any, ...]:
+        known = self._statistics[slot].counts
+        return (*self._blocks[slot].version(), known._version, known.data_ptr())
+
+    def ranking(self, slot: int, criterion: str) -> list[int]:
+        """Return the experts of a block, the most important first; super experts before all others."""
+        key = (slot, criterion, self._version(slot))
+        if key not in self._rankings:
+            with torch.no_grad():
+                scores = get_criterion(criterion).score(self._blocks[slot], self._statistics[slot])
+            order = scores.argsort(descending=True, stable=True).tolist()
+            protected = self.protected()[slot]
+            self._rankings[key] = [e for e in order if e in protected] + [e for e in order if e not in protected]
+            while len(self._rankings) > _PLANS:
+                del self._rankings[next(iter(self._rankings))]
+        return self._rankings[key]
+
+    def kept(self, slot: int, keep: int, criterion: str) -> list[int]:
+        """Return the experts that are kept, ascending: the best of each routing group, equally many."""
+        block = self._blocks[slot]
+        size = block.n_experts // block.groups
+        groups: list[list[int]] = [[] for _ in range(block.groups)]
+        for e in self.ranking(slot, criterion):
+            if len(groups[e // size]) < keep // block.groups:
+                groups[e // size].append(e)
+        return sorted(e for g in groups for e in g)
+
+    def __call__(self, slot: int, keep: int, operator: str, criterion: str) -> Plan:
+        """Return what a block computes with when ``keep`` experts are kept."""
+        block = self._blocks[slot]
+        if keep == block.n_experts:
+            return EVERYTHING
+        key = (slot, keep, operator, criterion, self._version(slot))
+        if key in self._plans:
+            self._plans.move_to_end(key)
+            return self._plans[key]
+        kept = self.kept(slot, keep, criterion)
+        request = Request(self.ranking(slot, criterion), kept, self.protected()[slot] & frozenset(kept))
+        with torch.no_grad():
+            plan = get_operator(operator).plan(block, self._statistics[slot], request)
+        self._plans[key] = plan
+        self._shrink()
+        return plan
+
+    def _shrink(self) -> None:
+        size = sum(p.n_bytes for p in self._plans.values())
+        while self._plans and (size > self._limit or len(self._plans) > _PLANS):
+            _, gone = self._plans.popitem(last=False)
+            size -= gone.n_bytes

@@ -1,0 +1,312 @@
+"""A Mixture-of-Experts language model whose expert configuration can be switched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from supernets.base import Architecture, Inputs, Loss, Supernet
+from supernets.errors import SupernetError, UnsupportedModel
+from supernets.experts import calibration, importance
+from supernets.experts.blocks import find_blocks
+from supernets.experts.choices import Choices, experts_space, gene_name, resolve
+from supernets.experts.costs import CostModel
+from supernets.experts.extraction import extract_active, stock_widths, why_not_stock
+from supernets.experts.families import FAMILIES, family_of
+from supernets.experts.planner import Planner
+from supernets.experts.statistics import LayerStatistics
+from supernets.registry import register_family
+from supernets.transformer import rebuild
+from supernets.transformer.family import Family
+from supernets.transformer.inputs import InputShapes, example_inputs
+from supernets.transformer.skeleton import build_skeleton
+
+PROBES = 256
+_TEXT = Family(name="experts", library="transformers", models=tuple(FAMILIES), stacks=(), inputs=("text",))
+
+
+@register_family
+class ExpertSupernet(Supernet):
+    """A stock causal language model of transformers whose experts are kept, merged, narrowed and chosen differently.
+
+    A configuration says for each Mixture-of-Experts block how many experts are kept, what becomes of the others, how
+    many a token has, and how wide they are. Switching copies none of the model's weights: dropped experts leave the
+    router before softmax and top-k (a few router rows are gathered in each forward pass), merged experts live in a
+    small bank behind an index map, a narrower expert is a prefix of its neurons. Memory: the model, the banks of the
+    active configuration, and at most ``bank_mb`` of banks that are kept for later; in a forward pass the narrowed
+    ``gate_up_proj`` of one layer.
+
+    Args:
+        model: The model; a copy becomes switchable.
+        given: The user's lists, see `supernets.experts.choices`.
+        uniform: Whether all layers agree, and only what stock classes can load is offered.
+        sequence: Tokens of example inputs, at which costs are stated. Default: the lesser of 128 and the model's limit.
+        calibrated: Whether there are, or will be loaded, calibration statistics.
+        protect: Whether super experts are kept whatever the criterion says.
+        bank_mb: Memory for banks of configurations that are not active, in 1e6 bytes.
+
+    Attributes:
+        model: The switchable model, an instance of the original's class.
+        blocks: Its Mixture-of-Experts blocks.
+        statistics: What calibration found in each block.
+        choices: The values of all genes.
+
+    Raises:
+        SupernetError: Lists or lengths that do not suit the model.
+        UnsupportedModel: The model has no experts of a known layout.
+    """
+
+    family: ClassVar[str] = "experts"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        given: Mapping[str, Any],
+        *,
+        uniform: bool = False,
+        sequence: int | None = None,
+        calibrated: bool = False,
+        protect: bool = True,
+        bank_mb: float = 64.0,
+    ) -> None:
+        super().__init__()
+        family = family_of(model)
+        if family is None:
+            raise UnsupportedModel(f"a {type(model).__name__} is no Mixture-of-Experts model that is known")
+        self._family = family
+        self._blueprint = rebuild.blueprint(model, _TEXT)
+        self.model: Any = deepcopy(model)
+        self._implementation = self.model.config._experts_implementation
+        self.blocks = find_blocks(self.model, family)
+        self._check_alike()
+        self.shapes = InputShapes.of(model, _TEXT, sequence)
+        block = self.blocks[0]
+        widths = stock_widths(model, block, family)
+        self.choices: Choices = resolve(block, given, uniform=uniform, calibrated=calibrated, stock_widths=widths)
+        self.space = experts_space(family.model_type.replace("_", "-"), self.blocks, self.choices)
+        self.calibrated, self.protect, self.bank_mb = calibrated, protect, bank_mb
+        made = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES if calibrated else 0) for b in self.blocks]
+        self.statistics = nn.ModuleList(made if calibrated else [])
+        self._planner = Planner(
+            self.blocks, made, int(self.model.config.num_hidden_layers), bank_mb=bank_mb, protect=protect
+        )
+        for b in self.blocks:
+            b.switch()
+        self._costs: CostModel | None = None
+        self._active: dict[str, Any] = {}
+        rebuild.share_tied_tensors(self)
+        self.to(next(model.parameters()).device)
+        self.train(model.training)
+        self.activate(self._largest)
+
+    def _check_alike(self) -> None:
+        sizes = {(b.n_experts, b.k, b.width, b.hidden, b.groups) for b in self.blocks}
+        if len(sizes) > 1:
+            raise UnsupportedModel(
+                f"the blocks of a {type(self.model).__name__} have experts of different number or size; "
+                "convert the model before it is pruned"
+            )
+
+    @property
+    def _largest(self) -> dict[str, Any]:
+        return self.space.decode(self.space.largest[None])[0]
+
+    # -- description ---------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> dict[str, Any]:
+        """The active architecture, a dict gene name -> value in canonical form."""
+        return dict(self._active)
+
+    def config(self) -> dict[str, Any]:
+        """Return the JSON arguments with which the family rebuilds this supernet, without weights.
+
+        Raises:
+            SupernetError: The model cannot be rebuilt from its configuration; the message says why.
+        """
+        return {
+            "model": self._blueprint.to_json(),
+            "implementation": self._implementation,
+            "choices": self.choices.to_json(),
+            "sequence": self.shapes.sequence,
+            "calibrated": self.calibrated,
+            "protect": self.protect,
+            "bank_mb": self.bank_mb,
+            "buffers": rebuild.buffer_dtypes(self.model),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ExpertSupernet:
+        """Rebuild a supernet, with random weights, from what `config` returned.
+
+        Raises:
+            SupernetError: The configuration is not one of the family.
+        """
+        keys = {"model", "implementation", "choices", "sequence", "calibrated", "protect", "bank_mb", "buffers"}
+        if not isinstance(config, Mapping) or set(config) != keys:
+            raise SupernetError(f"not a configuration of supernet family {cls.family!r}: it needs {sorted(keys)}")
+        try:
+            model: Any = build_skeleton({n: v for n, v in config["model"].items() if n != "family"})
+        except Exception as error:  # constructors of other libraries raise anything
+            raise SupernetError(f"the model cannot be made again: {type(error).__name__}: {error}") from error
+        model.config._experts_implementation = config["implementation"]
+        rebuild.set_buffer_dtypes(model, config["buffers"])
+        choices = {n: v for n, v in config["choices"].items() if n != "uniform"}
+        return cls(
+            model,
+            choices,
+            uniform=config["choices"]["uniform"],
+            sequence=config["sequence"],
+            calibrated=config["calibrated"],
+            protect=config["protect"],
+            bank_mb=config["bank_mb"],
+        )
+
+    # -- switching -----------------------------------------------------------------------------------
+
+    def _canonical(self, arch: Architecture) -> dict[str, Any]:
+        return self.space.decode(self.space.encode([arch]))[0]
+
+    def activate(self, arch: Architecture) -> None:
+        """Switch to an architecture. Merged experts are made from the model's weights as they are now.
+
+        Raises:
+            InvalidArchitecture: The architecture is not in the space.
+        """
+        canonical, choices = self._canonical(arch), self.choices
+        criterion = canonical.get("criterion", choices.criteria[0])
+        plans = []
+        for slot, block in enumerate(self.blocks):
+            keep = canonical.get(gene_name("keep", slot, choices), block.n_experts)
+            op = canonical.get(gene_name("op", slot, choices), choices.operators[0])
+            plans.append(self._planner(slot, keep, op, criterion))
+        for slot, (block, plan) in enumerate(zip(self.blocks, plans, strict=True)):
+            setting = block.setting
+            setting.plan = plan
+            setting.k = canonical.get(gene_name("k", slot, choices), block.k)
+            setting.top_p = canonical.get(gene_name("top_p", slot, choices), 1.0)
+            setting.width = canonical.get(gene_name("width", slot, choices), block.width)
+        self._active = canonical
+
+    @property
+    def active_bank_mb(self) -> float:
+        """Memory of the active configuration beside the model, in 1e6 bytes."""
+        return sum(b.setting.plan.n_bytes for b in self.blocks) / 1e6
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the active subnet of the stock model returns."""
+        return self.model(*args, **kwargs)
+
+    def extract(self, arch: Architecture) -> nn.Module:
+        """Return the subnet as a stock model with copied weights, in the mode (train or eval) of the supernet.
+
+        Where a stock class can hold it (`why_not_stock` is None), its configuration says so, and ``save_pretrained``
+        writes what ``from_pretrained`` reads. Elsewhere layers of different sizes are stock modules that the
+        configuration cannot describe, and experts that answer for several rows of the router have hooks.
+        """
+        if self._canonical(arch) != self._active:
+            with self.activated(arch):
+                return self.extract(arch)
+        reason = why_not_stock(self.model, self.blocks, self._family)
+        return extract_active(self.model, self.blocks, self._family, reason).train(self.training)
+
+    def why_not_stock(self, arch: Architecture) -> str | None:
+        """Return why the stock class cannot load an architecture from a folder; None where it can."""
+        with self.activated(arch):
+            return why_not_stock(self.model, self.blocks, self._family)
+
+    def recalibrate(self, batches: Iterable[Inputs]) -> None:
+        """Do nothing: there are no normalisation statistics."""
+
+    # -- calibration ---------------------------------------------------------------------------------
+
+    def calibrate(self, batches: Iterable[Inputs]) -> int:
+        """Gather anew what criteria and operators need; returns the number of tokens seen.
+
+        Raises:
+            SupernetError: The supernet was made without calibration, or the batches hold no token.
+        """
+        if not self.calibrated:
+            raise SupernetError("this supernet was made without calibration; use convert(model, calibration=BATCHES)")
+        fresh = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES) for b in self.blocks]
+        device = next(self.model.parameters()).device
+        with self.activated(self._largest):
+            seen = calibration.gather(self.model, self.blocks, [f.to(device) for f in fresh], batches)
+        for old, new in zip(self.statistics, fresh, strict=True):
+            old.load_state_dict(new.state_dict())
+        self.activate(self._active)
+        return seen
+
+    @property
+    def super_experts(self) -> list[list[int]]:
+        """The experts of each block that are never dropped or merged."""
+        return [sorted(p) for p in self._planner.protected()]
+
+    def ranking(self, slot: int, criterion: str) -> list[int]:
+        """Return the experts of a block, the most important first; super experts before all others."""
+        return list(self._planner.ranking(slot, criterion))
+
+    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+        """Reorder the neurons of each expert so that a narrower one keeps what matters most; the function is kept.
+
+        A neuron's score is the sum of the absolute values it took in calibration times the L2 norm of its column of
+        ``down_proj``, which bounds what leaving it out changes; without calibration the L1 norm of its weights.
+
+        Args:
+            batches: To calibrate with first. Default: the calibration there was.
+            loss: Not used.
+        """
+        if batches is not None:
+            self.calibrate(batches)
+        statistics: list[Any] = list(self.statistics) or [None] * len(self.blocks)
+        for block, known in zip(self.blocks, statistics, strict=True):
+            importance.sort_neurons(block, known)
+        self._planner.clear()
+        self.activate(self._active)
+
+    # -- inputs and costs ----------------------------------------------------------------------------
+
+    def example_inputs(
+        self, arch: Architecture | None = None, batch_size: int = 1, sequence: int | None = None
+    ) -> Inputs:
+        """Return random inputs by name, always the same, on the model's device.
+
+        Args:
+            arch: Not used: all subnets take the same inputs.
+            batch_size: Number of inputs.
+            sequence: Tokens of texts. Default: the supernet's.
+
+        Raises:
+            SupernetError: The length is more than the model allows.
+        """
+        if arch is not None:
+            self._canonical(arch)
+        shapes = self.shapes if sequence is None else self.shapes.with_length(sequence)
+        return example_inputs(shapes, batch_size, next(self.model.parameters()))
+
+    def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return exact costs of each row; each float64 ``[n]``.
+
+        Beside ``params_m``, ``macs_m`` and ``size_mb``: ``active_params_m``, parameters that one token uses, and
+        ``active_experts``, routed experts per token, mean over the blocks. With top-p the last two are upper bounds:
+        how many a token has depends on the text.
+        """
+        if self._costs is None:
+            with self.activated(self._largest):
+                self._costs = CostModel(self)
+        return self._costs(G)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        result: Self = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._costs = None  # the size changes with the dtype
+        if self.__dict__.get("_active"):
+            self._planner.clear()
+            with torch.no_grad():
+                self.activate(self._active)
+        return result
