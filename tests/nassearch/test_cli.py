@@ -22,7 +22,8 @@ from nassearch.errors import EvaluationError
 from nassearch.evaluation import SupernetEvaluator
 
 COMMANDS = [
-    *("run", "profile", "measure", "spaces", "strategies", "bench", "status", "front", "plot", "report", "predictors"),
+    *("run", "profile", "measure", "spaces", "strategies", "tasks", "bench", "status", "front", "plot", "report"),
+    "predictors",
     *("export", "evaluate", "submit", "doctor"),
 ]
 HEAVY = ("torch", "torchvision", "transformers", "timm", "ray", "xgboost", "sklearn", "pymoo", "optuna", "scipy")
@@ -125,6 +126,14 @@ def test_spaces(call: Call) -> None:
     assert data[0]["genes"] == 45
     assert data[0]["distinct"] == (9**2 + 9**3 + 9**4) ** 5
     assert data[0]["summary"]
+
+
+def test_tasks(call: Call) -> None:
+    found = {d["name"]: d for d in json.loads(call("tasks", "--json"))}
+    assert found["causal-lm"]["options"]["text"]["default"] == "text"
+    assert all(name in call("tasks") for name in found)
+    assert "separator" in call("tasks", "causal-lm")
+    call("tasks", "digit", code=2)
 
 
 def test_strategies(call: Call) -> None:
