@@ -220,13 +220,6 @@ class TransformerSupernet(Supernet):
 
     # -- inputs and costs ----------------------------------------------------------------------------
 
-    def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
-        """Give images that come by position the name that the model knows them by."""
-        by_name = self.shapes.by_name and self.shapes.image is not None and not self.shapes.text
-        if by_name and isinstance(inputs, tuple) and len(inputs) == 1:
-            return {"pixel_values": inputs[0]}
-        return inputs
-
     def example_inputs(
         self, arch: Architecture | None = None, batch_size: int = 1, sequence: int | None = None
     ) -> Inputs:
