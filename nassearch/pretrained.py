@@ -119,7 +119,7 @@ def _load_timm(name: str, folder: Path | None, task: Task) -> Pretrained:
     except Exception as error:  # timm, hub clients and file formats raise anything
         raise ConfigError(f"--model {name} cannot be loaded by timm: {_first_line(error)}; {_WAYS}") from error
     head = getattr(model, "pretrained_cfg", {}).get("num_classes")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if head != count:
         notes = (f"the head of {name} has {head} classes, the task {count}: a new one is drawn from the seed",)
     return Pretrained(model.to(torch.float32).eval(), notes)
@@ -170,8 +170,9 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' progress bars and reports from the reader."""
-    from transformers.utils import logging
+    from transformers.utils import logging as library_logging
 
+    logging: Any = library_logging  # untyped
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
 from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
-from nassearch.metrics import ANALYTIC, base_name, canonical, fault_of, is_measured, natural_range
+from nassearch.metrics import ANALYTIC, canonical, fault_of, is_measured
 from nassearch.objectives import Objective, parse_objectives
+from nassearch.problem_checks import check_subnet, impossible, no_device, unmeasurable
 from nassearch.sources import Source, check_model, converted_source, is_converted, named_source, named_space
 from search_spaces import SearchSpace
 from search_spaces.errors import did_you_mean
@@ -229,10 +229,10 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
         named = {s: latency[s] for s in latency}
         wanted = [o.metric for o in objectives or []] + [c.metric for c in constraints or []]
         faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, task.metrics, named))]
-        faults += [f for c in constraints or [] if (f := _impossible(c))]
-        faults += [f for m in dict.fromkeys(wanted) if (f := _unmeasurable(m, latency, config))]
+        faults += [f for c in constraints or [] if (f := impossible(c))]
+        faults += [f for m in dict.fromkeys(wanted) if (f := unmeasurable(m, latency, config))]
         known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m))]
-        faults.catch(lambda: _check_subnet(config, known))
+        faults.catch(lambda: check_subnet(config, known))
     faults.catch(lambda: _strategy(config, space, objectives))
     if faults:
         raise ConfigError(faults)
@@ -350,7 +350,7 @@ def _check_names(config: RunConfig, faults: _Faults) -> None:
     for label, path in (("--checkpoint", config.checkpoint), ("--supernet", config.supernet)):
         if path is not None and not path.exists():
             faults.append(f"{label} {path} does not exist; give the path of an existing one")
-    if reason := _no_device(config):
+    if reason := no_device(config):
         faults.append(reason)
     if config.reuse and not config.warm_start:
         faults.append(f"--reuse {config.reuse[0]} takes values from an earlier run; name it by --warm-start RUN")
@@ -365,81 +365,3 @@ def _strategy(config: RunConfig, space: SearchSpace | None, objectives: list[Obj
         make_strategy(config.strategy, space, objectives=objectives, seed=config.seed, **config.strategy_options)
     else:
         strategy_options(config.strategy)  # at least its name can be checked
-
-
-def _unmeasurable(metric: str, latency: Mapping[str, LatencySetting], config: RunConfig) -> str | None:
-    """Return why a metric cannot be measured on this machine, where it is this machine that measures."""
-    from nassearch.executors import measures_elsewhere
-
-    setting = latency.get(metric.partition("@")[2])
-    if not is_measured(metric) or setting is None or measures_elsewhere(config.executor.name, config.executor.address):
-        return None
-    from predictors.backends import make_backend
-
-    reason = make_backend(setting.backend).available(setting.device)
-    return f"{metric} cannot be measured as {setting}: {reason}" if reason else None
-
-
-def _no_device(config: RunConfig) -> str | None:
-    """Return why quality cannot be evaluated on the device named, where it is this machine that evaluates."""
-    from nassearch.executors import measures_elsewhere
-
-    device = config.evaluation.device
-    if not device.startswith("cuda") or measures_elsewhere(config.executor.name, config.executor.address):
-        return None
-    from predictors.backends.base import cuda_missing
-
-    reason = cuda_missing(device)
-    return f"evaluation.device={device} cannot be used: {reason}" if reason else None
-
-
-def _check_subnet(config: RunConfig, metrics: list[str]) -> None:
-    """Check the name of the subnet to export: an unknown one should not come out after hours of search.
-
-    Raises:
-        ConfigError: No finished run could have such a subnet.
-    """
-    which = config.export.subnet
-    if which == "knee":
-        return
-    if re.fullmatch(r"\d+", which):
-        if not 1 <= int(which) <= config.num_evals:
-            raise ConfigError(f"--export {which}: ids go from 1 to the number of evaluations, {config.num_evals}")
-        return
-    if any(op in which for op in "<>="):
-        metric = Constraint.parse(which).metric
-    elif which == "fastest":
-        if not any(base_name(m) == "latency_ms" for m in metrics):
-            raise ConfigError(
-                "--export fastest needs a measured latency; add the objective latency_ms:min, or a constraint on it"
-            )
-        return
-    elif which.startswith("best-"):
-        metric = which.removeprefix("best-")
-    else:
-        options = ["knee", "fastest", *(f"best-{m}" for m in metrics)]
-        raise ConfigError(
-            f"--export {which!r} is no subnet{did_you_mean(which, options)}; give knee, fastest, best-METRIC, an id "
-            "or a constraint such as 'latency_ms <= 2'"
-        )
-    if metric not in metrics:
-        raise ConfigError(
-            f"--export {which!r}: metric {metric!r} is not evaluated in this run{did_you_mean(metric, metrics)}; "
-            f"there are {', '.join(metrics)}"
-        )
-
-
-def _impossible(constraint: Constraint) -> str | None:
-    """Return why no value of a metric can meet the constraint, judging by its natural range alone."""
-    if constraint.relative:
-        return None
-    low, high = natural_range(constraint.metric)
-    number, op = constraint.number, constraint.op
-    too_high = op in (">", ">=") and (number > high or (op == ">" and number == high))
-    too_low = op in ("<", "<=") and (number < low or (op == "<" and number == low))
-    if not (too_high or too_low):
-        return None
-    unit = " (accuracies are in percent)" if high == 100.0 else ""
-    return (
-        f"constraint '{constraint}' cannot be met: {base_name(constraint.metric)} is between {low:g} and {high:g}{unit}"
-    )

@@ -89,13 +89,14 @@ def train_on_ray(
             "where": str(Path.cwd()),
             "threads": settings.threads,
         }
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         environment = {} if cluster.private else {"env_vars": worker_environment(settings)}
         trainer = train.torch.TorchTrainer(
             train_share,
             train_loop_config=job,
             scaling_config=train.ScalingConfig(
                 num_workers=settings.num_workers,
-                use_gpu=ray.cluster_resources().get("GPU", 0) >= settings.num_workers,
+                use_gpu=resources.get("GPU", 0) >= settings.num_workers,
                 resources_per_worker={"CPU": settings.threads},
             ),
             run_config=train.RunConfig(

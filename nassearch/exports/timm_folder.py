@@ -52,7 +52,7 @@ class TimmFolder(ExportFormat):
                 f"{odd[0]} the first); {_OTHERS}, or search with --uniform"
             )
         self.form, self.reason = "stock", f"the arguments of {architecture} make the subnet's shape"
-        timm.models.save_for_hf(module, folder, model_args=options, safe_serialization=True)
+        timm.models.save_for_hf(module, str(folder), model_args=options, safe_serialization=True)
 
     def outputs(self, folder: Path, batches: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
         """Load the folder in another process and run it there."""

@@ -36,15 +36,14 @@ class ImageTextClassification(ImageClassification):
 
     def to_inputs(self, images: NDArray[Any]) -> Inputs:
         """Return ``pixel_values`` ``[n, c, h, w]`` of images, and the tokens of all classes ``[classes, tokens]``."""
-        (pixels,) = super().to_inputs(images)
-        texts = self.prompts.inputs(np.arange(len(self.class_names)))
-        assert isinstance(texts, Mapping)  # noqa: S101 - tokens go by name
-        return {**texts, "pixel_values": pixels}
+        pixels, texts = super().to_inputs(images), self.prompts.inputs(np.arange(len(self.class_names)))
+        assert isinstance(pixels, tuple) and isinstance(texts, Mapping)  # noqa: S101, PT018 - images go by position
+        return {**texts, "pixel_values": pixels[0]}
 
     def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return JSON settings and arrays from which another process makes an equal task."""
         settings, arrays = super().to_payload()
-        more = {"prompt.ids": self.prompts.ids, "prompt.starts": self.prompts.starts}
+        more: dict[str, NDArray[Any]] = {"prompt.ids": self.prompts.ids, "prompt.starts": self.prompts.starts}
         return settings | {"padding": self.prompts.padding}, arrays | more
 
     @classmethod

@@ -139,7 +139,7 @@ def read_json(request: TaskRequest, name: str) -> Mapping[str, Any] | None:
     folder = request.path(request.model)
     found: str | Path | None = folder / name
     if not folder.is_dir():
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
 
         try:
             found = cached_file(

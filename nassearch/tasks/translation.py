@@ -99,16 +99,18 @@ def _read(request: TaskRequest) -> ParallelTexts:
 
 def _from_hub(request: TaskRequest, source: str, target: str) -> ParallelTexts:
     """Read a data set with a column ``translation`` (a mapping of languages), or a column for each language."""
-    from nassearch.tasks.huggingface import _load
+    from nassearch.tasks.hub import load_hub
     from nassearch.tasks.parallel_texts import ParallelTexts, check_lines
 
-    loaded, parts = _load(request), {}
+    name, _, config = request.argument.partition(":")
+    instead = "translation:SOURCE_FILE:TARGET_FILE"
+    loaded, parts = load_hub(name, config or None, request.options["revision"], instead), {}
     names = {"train": ("train",), "search": ("validation", "valid", "val", "dev"), "report": ("test",)}
     for part, known in names.items():
-        name = next((n for n in known if n in loaded), None)
-        if name is None:
+        there = next((n for n in known if n in loaded), None)
+        if there is None:
             continue
-        table, where = loaded[name], f"hf:{request.argument} ({name})"
+        table, where = loaded[there], f"hf:{request.argument} ({there})"
         pairs = table["translation"] if "translation" in table.column_names else table
         sides = []
         for language in (source, target):

@@ -134,7 +134,7 @@ def test_pair_of_files(folder):
 
 
 def test_hub_data(folder, monkeypatch):
-    from nassearch.tasks import huggingface
+    from nassearch.tasks import hub
 
     class Table(list):
         column_names = ("translation",)
@@ -142,12 +142,12 @@ def test_hub_data(folder, monkeypatch):
         def __getitem__(self, key):
             return [row["translation"] for row in list(self)] if key == "translation" else super().__getitem__(key)
 
-    def loaded(request):
-        assert request.argument == "bentrevett/multi30k"
+    def loaded(name, config, revision, instead):
+        assert (name, config, revision) == ("bentrevett/multi30k", None, None)
         rows = [{"translation": {"de": a, "en": b}} for a, b in zip(*pairs(80, 0), strict=True)]
         return {"train": Table(rows), "validation": Table(rows[:9]), "test": Table(rows[:8])}
 
-    monkeypatch.setattr(huggingface, "_load", loaded)
+    monkeypatch.setattr(hub, "load_hub", loaded)
     task = make_task(f"translation:hf:bentrevett/multi30k,{OPTIONS}")
     assert (task.size("search"), task.size("report")) == (9, 8)
     with pytest.raises(DataError, match="no language 'fr'"):

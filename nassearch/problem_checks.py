@@ -1,0 +1,94 @@
+"""What can be said of a configuration before any work: metrics, devices and subnets that cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nassearch.config import RunConfig
+from nassearch.constraints import Constraint
+from nassearch.errors import ConfigError
+from nassearch.metrics import base_name, is_measured, natural_range
+from search_spaces.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from predictors import LatencySetting
+
+
+def unmeasurable(metric: str, latency: Mapping[str, LatencySetting], config: RunConfig) -> str | None:
+    """Return why a metric cannot be measured on this machine, where it is this machine that measures."""
+    from nassearch.executors import measures_elsewhere
+
+    setting = latency.get(metric.partition("@")[2])
+    if not is_measured(metric) or setting is None or measures_elsewhere(config.executor.name, config.executor.address):
+        return None
+    from predictors.backends import make_backend
+
+    reason = make_backend(setting.backend).available(setting.device)
+    return f"{metric} cannot be measured as {setting}: {reason}" if reason else None
+
+
+def no_device(config: RunConfig) -> str | None:
+    """Return why quality cannot be evaluated on the device named, where it is this machine that evaluates."""
+    from nassearch.executors import measures_elsewhere
+
+    device = config.evaluation.device
+    if not device.startswith("cuda") or measures_elsewhere(config.executor.name, config.executor.address):
+        return None
+    from predictors.backends.base import cuda_missing
+
+    reason = cuda_missing(device)
+    return f"evaluation.device={device} cannot be used: {reason}" if reason else None
+
+
+def check_subnet(config: RunConfig, metrics: list[str]) -> None:
+    """Check the name of the subnet to export: an unknown one should not come out after hours of search.
+
+    Raises:
+        ConfigError: No finished run could have such a subnet.
+    """
+    which = config.export.subnet
+    if which == "knee":
+        return
+    if re.fullmatch(r"\d+", which):
+        if not 1 <= int(which) <= config.num_evals:
+            raise ConfigError(f"--export {which}: ids go from 1 to the number of evaluations, {config.num_evals}")
+        return
+    if any(op in which for op in "<>="):
+        metric = Constraint.parse(which).metric
+    elif which == "fastest":
+        if not any(base_name(m) == "latency_ms" for m in metrics):
+            raise ConfigError(
+                "--export fastest needs a measured latency; add the objective latency_ms:min, or a constraint on it"
+            )
+        return
+    elif which.startswith("best-"):
+        metric = which.removeprefix("best-")
+    else:
+        options = ["knee", "fastest", *(f"best-{m}" for m in metrics)]
+        raise ConfigError(
+            f"--export {which!r} is no subnet{did_you_mean(which, options)}; give knee, fastest, best-METRIC, an id "
+            "or a constraint such as 'latency_ms <= 2'"
+        )
+    if metric not in metrics:
+        raise ConfigError(
+            f"--export {which!r}: metric {metric!r} is not evaluated in this run{did_you_mean(metric, metrics)}; "
+            f"there are {', '.join(metrics)}"
+        )
+
+
+def impossible(constraint: Constraint) -> str | None:
+    """Return why no value of a metric can meet the constraint, judging by its natural range alone."""
+    if constraint.relative:
+        return None
+    low, high = natural_range(constraint.metric)
+    number, op = constraint.number, constraint.op
+    too_high = op in (">", ">=") and (number > high or (op == ">" and number == high))
+    too_low = op in ("<", "<=") and (number < low or (op == "<" and number == low))
+    if not (too_high or too_low):
+        return None
+    unit = " (accuracies are in percent)" if high == 100.0 else ""
+    return (
+        f"constraint '{constraint}' cannot be met: {base_name(constraint.metric)} is between {low:g} and {high:g}{unit}"
+    )
