@@ -174,7 +174,10 @@ class InstaTune(Method):
         taught: Tensor | None = None
         if from_teacher > 0:
             assert self.teacher is not None  # noqa: S101 - gamma was checked, and the teacher loaded
-            taught = logits_of(passes.forward_frozen(self.teacher, passes.net.fit_inputs(batch.inputs, largest)))
+            # A teacher that is a supernet sees the inputs at its own resolution.
+            adapts = self.teacher if isinstance(self.teacher, Supernet) else passes.net
+            inputs = adapts.fit_inputs(batch.inputs, None if adapts is self.teacher else largest)
+            taught = logits_of(passes.forward_frozen(self.teacher, inputs))
         outputs = passes.forward(largest, batch.inputs)
         # Without the stop the subnets' losses flow through the largest's activations, too.
         again = len(others) if from_largest > 0 and not self.stop_gradient else 0

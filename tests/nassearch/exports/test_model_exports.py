@@ -18,8 +18,6 @@ from nassearch.exports.export import _verify
 from nassearch.exports.transformers_folder import _stock_fault
 from supernets import convert
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "supernets" / "transformer"))
-
 
 def subject_of(name: str, seed: int = 1, **choices: Any) -> tuple[Subject, Any, dict[str, Any]]:
     """A subnet that is not the largest."""
