@@ -8,6 +8,11 @@ do not change. One row per seed is appended to results/transformer_switch.csv; a
 measured again.
 
     python benchmarks/transformer_switch.py --seeds 0 1 2
+
+With ``--onnx`` the last pair alone, both converted, in ONNX Runtime with one thread; rows go to
+results/transformer_onnx.csv.
+
+    python benchmarks/transformer_switch.py --onnx --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ COLUMNS = [
     "seed", "threads", "batch", "tokens", "pairs", "activate_us",
     "plain_step_ms", "step_ratio", "native_ms", "extracted_ratio", "machine",
 ]  # fmt: skip
+ONNX_COLUMNS = ["seed", "tokens", "pairs", "onnx_native_ms", "onnx_extracted_ratio", "machine"]
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 
 
@@ -63,6 +69,36 @@ def step(module: nn.Module, inputs: Any) -> None:
     module(**inputs, labels=torch.zeros(len(inputs["input_ids"]), dtype=torch.long)).loss.backward()
 
 
+def twins(net: Any) -> tuple[nn.Module, nn.Module]:
+    """Return a subnet that is extracted, and a model built natively in its shape."""
+    depth, ffn = 4, 1024
+    heads = {f"heads.{i}": 12 for i in range(6)}
+    small = net.eval().extract({**net.active, "depth": depth, **heads, **{f"ffn.{i}": ffn for i in range(6)}})
+    config = transformers.BertConfig(**{**MINILM, "num_hidden_layers": depth, "intermediate_size": ffn})
+    return small, transformers.BertForSequenceClassification(config).eval()
+
+
+def measure_onnx(seed: int, tokens: int, pairs: int) -> list[float]:
+    """Return the native model's time in ONNX Runtime, in ms, and the ratio of the extracted one's to it."""
+    import onnxruntime
+
+    from predictors.backends.onnx_export import export_onnx
+
+    torch.manual_seed(seed)
+    net: Any = convert(transformers.BertForSequenceClassification(transformers.BertConfig(**MINILM)), sequence=tokens)
+    inputs = net.example_inputs(batch_size=1)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    runs = []
+    for module in twins(net):
+        data = export_onnx(module, inputs).SerializeToString()
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        runs.append(session)
+    feeds = {name: t.numpy() for name, t in inputs.items()}
+    native_ms, ratio = paired(lambda: runs[0].run(None, feeds), lambda: runs[1].run(None, feeds), pairs)
+    return [round(native_ms, 4), round(ratio, 4)]
+
+
 def measure(seed: int, batch: int, tokens: int, pairs: int) -> list[float]:
     """Return the figures of a row."""
     torch.manual_seed(seed)
@@ -74,15 +110,22 @@ def measure(seed: int, batch: int, tokens: int, pairs: int) -> list[float]:
     net.activate(net.space.decode(net.space.largest[None])[0])
     net.train(), model.train()
     plain, ratio = paired(lambda: step(net, inputs), lambda: step(model, inputs), pairs)
-    depth, ffn = 4, 1024
-    heads = {f"heads.{i}": 12 for i in range(6)}
-    small = net.eval().extract({**net.active, "depth": depth, **heads, **{f"ffn.{i}": ffn for i in range(6)}})
-    config = transformers.BertConfig(**{**MINILM, "num_hidden_layers": depth, "intermediate_size": ffn})
-    native = transformers.BertForSequenceClassification(config).eval()
+    small, native = twins(net)
     with torch.inference_mode():
         one = net.example_inputs(batch_size=1)
         native_ms, extracted = paired(lambda: small(**one), lambda: native(**one), 10 * pairs)
     return [round(v, 4) for v in (activate_us, plain, ratio, native_ms, extracted)]
+
+
+def main_onnx(args: argparse.Namespace) -> None:
+    """Measure the rows that the table of ONNX Runtime lacks."""
+    done = {tuple(row[k] for k in ONNX_COLUMNS[:3]) for row in read_rows(args.out)}
+    for seed in args.seeds:
+        key = [seed, args.tokens, args.pairs]
+        if tuple(map(str, key)) not in done:
+            figures = measure_onnx(seed, args.tokens, args.pairs)
+            append_row(args.out, ONNX_COLUMNS, [*key, *figures, machine()])
+            print(dict(zip(ONNX_COLUMNS, [*key, *figures], strict=False)))
 
 
 def main() -> None:
@@ -93,9 +136,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=Path("results/transformer_switch.csv"))
+    parser.add_argument("--onnx", action="store_true")
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    args.out = args.out or Path("results") / ("transformer_onnx.csv" if args.onnx else "transformer_switch.csv")
     torch.set_num_threads(args.threads)
+    if args.onnx:
+        main_onnx(args)
+        return
     done = {tuple(row[k] for k in COLUMNS[:5]) for row in read_rows(args.out)}
     for seed in args.seeds:
         key = [seed, args.threads, args.batch, args.tokens, args.pairs]

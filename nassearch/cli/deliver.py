@@ -1,4 +1,4 @@
-"""`nassearch export`, `evaluate`: leaving with an ordinary model."""
+"""`nassearch export`, `evaluate`, `finetune`: leaving with an ordinary model."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("export")(export)
     app.command("evaluate")(evaluate)
+    app.command("finetune")(finetune)
 
 
 def export(
@@ -96,3 +97,38 @@ def evaluate(
     for metric, value in part.values.items():
         spread = f" (IQR {part.std[metric]:.3g})" if metric in part.std else ""
         print(f"  {metric:16} {value:10.4g}{spread}  {part.measured[metric]}")
+
+
+def finetune(
+    run: RunFolder,
+    subnet: Which = "knee",
+    epochs: Annotated[int | None, typer.Option(help="Default: the task's, or a tenth where it trains anew.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Default: the task's, or a tenth of that of SGD.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Inputs of a step. Default: the task's.")] = None,
+    alpha: Annotated[float, typer.Option(help="Weight of the labels; the rest is the teacher's.")] = 0.5,
+    temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 2.0,
+    no_distill: Annotated[bool, typer.Option("--no-distill", help="Labels alone, no teacher.")] = False,
+    format: Annotated[str | None, typer.Option(help="Export the result, too: as in `nassearch export`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: finetuned/ID in the run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one subnet on, on its own, taught by the largest one of the run.
+
+    Prints its quality before and after on both splits. Given again, it goes on where it was stopped.
+
+    [bold]Example[/]
+
+      nassearch finetune results/minilm-sst2 --subnet knee --epochs 3 --format transformers
+    """
+    from nassearch.console import make_console
+    from nassearch.finetuning import FinetuneSettings
+    from nassearch.finetuning import finetune as finetune_run
+    from nassearch.runs import Run
+
+    settings = FinetuneSettings(epochs, lr, alpha, temperature, not no_distill, batch_size)
+    console = make_console(quiet=as_json)
+    result = finetune_run(Run(run), subnet, settings, out=out, format=format, console=console)
+    if as_json:
+        print_json(result.to_json())
+        return
+    print(f"subnet #{result.record.id}, fine-tuned: {result.folder}")

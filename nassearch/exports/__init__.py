@@ -6,13 +6,14 @@ from nassearch.exports import timm_folder as timm_folder
 from nassearch.exports import torch_program as torch_program
 from nassearch.exports import transformers_folder as transformers_folder
 from nassearch.exports.base import ExportFormat, Subject, list_exports, make_export, register_export
-from nassearch.exports.export import ExportResult, export
+from nassearch.exports.export import ExportResult, export, export_subject
 
 __all__ = [
     "ExportFormat",
     "ExportResult",
     "Subject",
     "export",
+    "export_subject",
     "list_exports",
     "make_export",
     "register_export",

@@ -70,7 +70,7 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
         ConfigError: No such subnet or format, or ``out`` holds files.
         ExportError: The export does not equal the subnet.
     """
-    exporter = make_export(format)
+    make_export(format)
     record = run.select(subnet)
     folder = out or run.folder / "exports" / f"{record.id}-{format}"
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -86,6 +86,27 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
             net.rebuild_source(record.arch),
             local_folder(run.config.model) if run.config.model else None,
         )
+    return export_subject(run, record, subject, net, format, folder, replace=out is None)
+
+
+def export_subject(
+    run: Run, record: Record, subject: Subject, net: Supernet, format: str, folder: Path, *, replace: bool = False
+) -> ExportResult:
+    """Write a network that came from a subnet of a run, load it again, compare, and describe it.
+
+    Args:
+        run: The run.
+        record: The evaluation, with the figures that the card shall tell.
+        subject: The network.
+        net: The supernet, for further inputs.
+        format: One of `list_exports`.
+        folder: Where to.
+        replace: Whether a folder that is there is replaced.
+
+    Raises:
+        ExportError: The export does not equal the network.
+    """
+    exporter = make_export(format)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.resolve().with_name(f".{folder.resolve().name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -96,7 +117,7 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
         card = card_json(run, record, exporter, difference, subject.example)
         (scratch / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         (scratch / "README.md").write_text(card_markdown(card, exporter), encoding="utf-8")
-        if folder.exists() and out is None:  # an earlier export of this run
+        if folder.exists() and replace:  # an earlier export of this run
             shutil.rmtree(folder)
         replace_folder(scratch, folder)
     finally:

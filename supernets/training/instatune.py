@@ -188,7 +188,10 @@ class InstaTune(Method):
         taught: Tensor | None = None
         if from_teacher > 0:
             assert self.teacher is not None  # noqa: S101 - gamma was checked, and the teacher loaded
-            taught = logits_of(passes.forward_frozen(self.teacher, passes.net.fit_inputs(batch.inputs, largest)))
+            # A teacher that is a supernet sees the inputs at its own resolution.
+            adapts = self.teacher if isinstance(self.teacher, Supernet) else passes.net
+            inputs = adapts.fit_inputs(batch.inputs, None if adapts is self.teacher else largest)
+            taught = logits_of(passes.forward_frozen(self.teacher, inputs))
         deep = self.layer_loss > 0 and bool(others)
         outputs = passes.forward(largest, batch.inputs, keep_hidden=deep)
         states = {layer: x.detach() for layer, x in passes.hidden.items()} if deep else {}

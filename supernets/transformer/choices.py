@@ -46,15 +46,12 @@ def resolve_choices(stacks: Sequence[WiredStack], given: Mapping[str, Any], unif
             values = given.get(option)
             step = stack.per_unit.get(dim, 1)
             smallest = max(1, stack.table.pinned) if dim == "depth" else step
-            choices[stack.table.name][dim] = (
-                (
-                    _held(stack, dim, _default(dim, full, step, smallest))
-                    if uniform
-                    else _default(dim, full, step, smallest)
-                )
-                if values is None
-                else _checked(option, values, full, step, smallest)
-            )
+            if values is None:
+                chosen = _default(dim, full, step, smallest)
+                chosen = _held(stack, dim, chosen) if uniform else chosen
+            else:
+                chosen = _checked(option, values, full, step, smallest)
+            choices[stack.table.name][dim] = chosen
     if uniform:
         _check_joint(stacks, choices)
     return choices
