@@ -65,7 +65,7 @@ def load_hat_state(net: HatSupernet, state: Mapping[str, Tensor], *, source: str
         )
     with torch.no_grad():
         for name, targets in wanted.items():
-            parts = given[name].split([t.shape[0] for t in targets])
+            parts = torch.split(given[name], [t.shape[0] for t in targets])
             for target, part in zip(targets, parts, strict=True):
                 target.copy_(part)
 

@@ -33,7 +33,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """Divide ``[n, length, inner]`` into heads: ``[n, heads, length, inner / heads]``."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
 
     def keys(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of what is attended to."""

@@ -65,7 +65,7 @@ class HatSupernet(Supernet):
     ) -> None:
         super().__init__()
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_json(space)
-        self._config = {
+        self._config: dict[str, Any] = {
             "vocab_size": vocab_size,
             "source_vocab_size": source_vocab_size,
             "inner": inner,
@@ -180,7 +180,7 @@ class HatSupernet(Supernet):
             with self.activated(canonical):
                 return self._static(canonical)
         config = self._network_config(canonical)
-        state = {}
+        state: dict[str, Tensor] = {}
         for name, module in self.model.named_modules():
             if isinstance(module, ElasticModule) and self._runs(name):
                 state |= {f"{name}.{part}": t for part, t in module.active_state().items()}
