@@ -80,7 +80,8 @@ class LayerStatistics(nn.Module):
         """Return a sum per routed token, float64 ``[E]``, or ``[E, n]``; 0 for an expert without tokens."""
         total: Any = getattr(self, name)
         counts = self.counts.clamp(min=1)
-        return total.double() / (counts if total.ndim == 1 else counts[:, None])
+        mean: Tensor = total.double() / (counts if total.ndim == 1 else counts[:, None])
+        return mean
 
     def frequencies(self) -> Tensor:
         """Return the share of each expert in all routings, float64 ``[E]``."""

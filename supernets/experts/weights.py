@@ -71,7 +71,7 @@ def narrowed(experts: Any, name: str, tensor: Tensor, width: int) -> Tensor:
     dim = 2 if experts.is_transposed and tensor.ndim == 3 else 1
     if not experts.is_concatenated:  # gate and up in turn: the first neurons lie together
         return tensor.narrow(dim, 0, 2 * width)
-    halves = tensor.unflatten(dim, (2, -1)).narrow(dim + 1, 0, width)
+    halves: Tensor = torch.unflatten(tensor, dim, (2, -1)).narrow(dim + 1, 0, width)
     return halves.flatten(dim, dim + 1)
 
 
