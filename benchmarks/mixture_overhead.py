@@ -2,8 +2,8 @@
 
 ``ratio``: a step of the mixture over one of the plain supernet, of the same subnets on the same batch, optimiser
 included; the two alternate, so that drift of the machine cancels. ``collapsed``: latency of the smallest extracted
-subnet of the one over the other's, likewise. Medians over steps. Rows are appended to
-results/mixture_overhead.csv; a row that is there already is not measured again.
+subnet of the one over the other's, likewise. Medians over steps. Rows are appended to results/mixture_overhead.csv;
+a row that is there already is not measured again.
 
     python benchmarks/mixture_overhead.py --models bert-mini mobilenetv3-tiny --kinds layer neuron --steps 9
 """

@@ -69,10 +69,10 @@ def _numbers(gene: Gene) -> NDArray[np.float32]:
     values = np.array(gene.choices, dtype=np.float64)
     if values.min() <= 0:
         return _one_hot(gene)
-    scaled = (values / values.max()).astype(np.float32)
+    scaled: NDArray[np.float32] = (values / values.max()).astype(np.float32)
     if scaled.min() <= 0 or len(np.unique(scaled)) < len(scaled):
         return _one_hot(gene)
-    return scaled[:, None]
+    return scaled.reshape(-1, 1)
 
 
 def _per_gene(space: SearchSpace, tables: list[NDArray[np.float32]]) -> ArchitectureEncoding:

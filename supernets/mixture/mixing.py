@@ -69,7 +69,7 @@ class Mixed(torch.autograd.Function):
         return mixture.value.view_as(mixture.value)
 
     @staticmethod
-    @once_differentiable  # type: ignore[no-untyped-call, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the tensors."""
         phi, hidden, coefficients, out_weight, *experts = ctx.saved_tensors

@@ -70,6 +70,9 @@ Fails = Callable[..., str]
         (["--set", "executr.name=ray"], ["unknown setting 'executr'", "did you mean 'executor'"]),
         (["--set", "num_evals"], ["'num_evals' is not of the form a.b=value"]),
         (["--set", "model_options.num_clases=3"], ["no option 'num_clases'", "did you mean 'num_classes'"]),
+        (["--mixture", "neural"], ["mixture must be one of none, layer, neuron", "'neural'"]),
+        (["--mixture", "layer", "--experts", "0"], ["experts must be an integer from 1"]),
+        (["--experts", "2"], ["belong to a mixture"]),
         (["--export", "kne"], ["'kne' is no subnet", "did you mean 'knee'"]),
         (["--export", "best-tpo1"], ["metric 'tpo1' is not evaluated", "did you mean 'top1'"]),
         (["--export", "best-latency_ms"], ["metric 'latency_ms' is not evaluated"]),
@@ -159,6 +162,7 @@ def test_a_checkpoint_that_is_none_is_refused(base: list[str], fails: Fails, tmp
 def test_a_supernet_that_does_not_fit_is_refused(base: list[str], fails: Fails, tmp_path: Path, finished: Path) -> None:
     saved = ["--supernet", str(finished / "supernet")]
     fails([*base, *saved, "--space", "ofa-mobilenetv3-w1.0"], "holds a supernet of space 'mobilenetv3-tiny'")
+    fails([*base, *saved, "--mixture", "layer"], "trained already and cannot have mixture=layer (it has none)")
     rng = np.random.default_rng(0)
     np.savez(
         tmp_path / "three.npz", images=rng.integers(0, 255, (90, 16, 16), dtype=np.uint8), labels=np.arange(90) % 3
