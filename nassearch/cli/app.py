@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nassearch import __version__
-from nassearch.cli import bench, catalog, deliver, inspect, measure, predictors, profile, remote, run
+from nassearch.cli import bench, catalog, deliver, gap, inspect, measure, predictors, profile, remote, run
 
 app = typer.Typer(
     name="nassearch",
@@ -38,5 +38,5 @@ def _root(
     """Hold the options that come before a command."""
 
 
-for module in (run, profile, measure, catalog, bench, inspect, predictors, deliver, remote):
+for module in (run, profile, measure, catalog, bench, inspect, predictors, gap, deliver, remote):
     module.register(app)
