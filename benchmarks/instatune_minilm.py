@@ -31,6 +31,7 @@ from nassearch.strategies import make_strategy
 if TYPE_CHECKING:
     from nassearch.tasks.base import Task
     from supernets.base import Supernet
+    from supernets.training import TrainProgress
 
 Scored = dict[str, float]
 Score = Callable[["Supernet", Mapping[str, Any], str], Scored]
@@ -39,6 +40,7 @@ TARGETS = (0.75, 0.6, 0.5)
 OBJECTIVES = [Objective.parse("accuracy:max"), Objective.parse("macs_m:min")]
 FROZEN = ("*embeddings.word_embeddings*",)
 ORDERED_BY = 8  # batches
+CHECKPOINT_EVERY = 50
 # Options of the method, whether the seed's plain fine-tune is the teacher, and whether units are ordered before.
 WAYS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "plain": ({"alpha": 1.0, "random_subnets": 0}, False, True),
@@ -90,6 +92,35 @@ def make_net(model: Path, task: Task, seed: int, ordered: bool) -> Supernet:
     return net
 
 
+class Spent:
+    """CPU and wall seconds of a training, those before an interruption included.
+
+    Args:
+        path: Where they are kept whenever the training keeps a checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before = json.loads(path.read_text()) if path.is_file() else [0.0, 0.0]
+        self.began = (time.process_time(), time.monotonic())
+
+    def seconds(self) -> list[float]:
+        """Return CPU and wall seconds until now."""
+        now = (time.process_time(), time.monotonic())
+        return [b + n - s for b, n, s in zip(self.before, now, self.began, strict=True)]
+
+    def __call__(self, state: TrainProgress) -> None:
+        """Keep the seconds, and print the state of the training."""
+        if state.step % CHECKPOINT_EVERY == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.seconds()))
+            cpu, wall = self.seconds()
+            print(
+                f"{self.path.parent.name} {state.step}/{state.total} loss {state.loss:.3f} {cpu:.0f} {wall:.0f} s",
+                flush=True,
+            )
+
+
 def train_job(way: str, seed: int, task: Task, args: argparse.Namespace) -> tuple[Supernet, float, float]:
     """Return the trained supernet, and the CPU and wall seconds of its training, order and teacher included."""
     from supernets.training import TrainSettings, logits_of, method_settings, train
@@ -100,10 +131,11 @@ def train_job(way: str, seed: int, task: Task, args: argparse.Namespace) -> tupl
         if not teacher.is_dir():
             raise SystemExit(f"{way}:{seed} learns from plain:{seed}, which is not in {teacher}; name that job first")
         options = {**options, "teacher": str(teacher)}
-    began, cpu = time.monotonic(), time.process_time()
+    spent = Spent(args.work / f"{way}-{seed}" / "spent.json")
     net = make_net(args.model, task, seed, ordered)
     given = {
         "epochs": args.epochs, "lr": args.lr, "seed": seed, "freeze": FROZEN, "amp": args.amp, "options": options,
+        "checkpoint_every": CHECKPOINT_EVERY,
     }  # fmt: skip
     train(
         net,
@@ -113,9 +145,11 @@ def train_job(way: str, seed: int, task: Task, args: argparse.Namespace) -> tupl
         settings=TrainSettings(**{**method_settings("instatune"), **given}),
         score=None,
         device="cpu",
-        progress=lambda s: print(way, seed, s.step, f"{s.loss:.3f}", flush=True) if s.step % 50 == 0 else None,
+        checkpoint_dir=args.work / f"{way}-{seed}" / "training",
+        resume=True,
+        progress=spent,
     )
-    return net, time.process_time() - cpu, time.monotonic() - began
+    return net, *spent.seconds()
 
 
 def remembering(task: Task, path: Path) -> Score:
