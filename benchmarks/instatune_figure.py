@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instatune_minilm import binomial_error
+from instatune_jobs import binomial_error
 from rows import read_rows
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 COLOURS = {"g1": "#0072b2", "g0": "#d55e00", "g1-smallest": "#009e73", "g0-smallest": "#cc79a7"}
 MARKS = "os^Dv"
 NAMES = {
-    "g0": "InstaTune, γ = 0",
-    "g1": "InstaTune, γ = 1",
-    "g0-unordered": "γ = 0, not ordered",
-    "g1-unordered": "γ = 1, not ordered",
-    "g0-smallest": "γ = 0, with the smallest",
-    "g1-smallest": "γ = 1, with the smallest",
-    "g1-two": "γ = 1, two random subnets",
+    "g0": "InstaTune, $\\gamma$ = 0",
+    "g1": "InstaTune, $\\gamma$ = 1",
+    "g0-unordered": "$\\gamma$ = 0, not ordered",
+    "g1-unordered": "$\\gamma$ = 1, not ordered",
+    "g0-smallest": "$\\gamma$ = 0, with the smallest",
+    "g1-smallest": "$\\gamma$ = 1, with the smallest",
+    "g1-two": "$\\gamma$ = 1, two random subnets",
 }
 _INK, _FAINT = "#222222", "#666666"
 
@@ -74,7 +74,7 @@ def draw(rows: list[Row], trained: list[Row], title: str, report_size: int) -> F
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e5e5e5", lw=0.8)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -85,7 +85,11 @@ def _draw_plain(axes: Axes, rows: list[Row], whole: list[float], report_size: in
         error = binomial_error(mean, report_size)
         axes.axhspan(mean - error, mean + error, color="#dddddd", lw=0, alpha=0.6)
         axes.axhline(mean, color=_FAINT, lw=1, ls="--", label="plain fine-tuning, whole (± standard error)")
-    cut = [(100 * float(r["share"]), float(r["plain_report"])) for r in rows if r["plain_report"]]
+    cut = [
+        (100 * float(r["share"]), float(r["plain_report"]))
+        for r in rows
+        if r["plain_report"] and r["point"] != "largest"
+    ]
     if cut:
         share, accuracy = zip(*cut, strict=True)
         axes.plot(share, accuracy, "x", ms=6, color=_INK, label="the chosen subnets, cut from the plain fine-tune")
