@@ -18,6 +18,7 @@ from supernets.training.checkpoint import has_checkpoint
 from supernets.training.data import Batch, TrainingData, batch_to, first_inputs, training_stream
 from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, UnknownMethod
 from supernets.training.evaluation import Score, evaluate_subnet, settle_statistics, top1_score
+from supernets.training.freezing import freeze_faults, frozen
 from supernets.training.methods import Method, make_method
 from supernets.training.optimisation import learning_rate, make_optimizer, set_learning_rate
 from supernets.training.parallel import Alone, Team, add_up_gradients, read_checkpoint, share, start_alike
@@ -95,7 +96,7 @@ def train(
         net.train()
         optimizer: Optimizer | None = session.optimizer
         batches = training_stream(data, session.step * settings.accumulate)
-        with _own_randomness(target):
+        with _own_randomness(target), frozen(net, settings.freeze):
             while session.step < total:
                 step, phase = session.step, algorithm.phase(session.step)
                 step_began = time.monotonic()
@@ -170,6 +171,7 @@ def prepare(
     total = 10**9  # an unusable number of steps is one fault, not two
     if not faults:
         total = settings.total_steps(data.steps_per_epoch)
+        faults = freeze_faults(net, settings.freeze)
     if settings.gradient_checkpointing is True and not net.active_layers():
         faults.append(
             f"gradient_checkpointing: supernets of family {net.family!r} do not tell layers that may run twice (their "

@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from supernets.training.freezing import trainable
 from supernets.training.methods import Phase
 from supernets.training.settings import TrainSettings
 
 
 def make_optimizer(net: nn.Module, settings: TrainSettings) -> Optimizer:
-    """Return the optimiser of all trainable weights; biases and normalisation weights do not decay."""
-    weights = [p for p in net.parameters() if p.requires_grad]
+    """Return the optimiser of all weights that are not frozen; biases and normalisation weights do not decay."""
+    weights = trainable(net, settings.freeze)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in weights if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},

@@ -36,6 +36,8 @@ class TrainSettings:
         accumulate: Batches per optimiser step. The same subnets run on all of them, and the gradient is
             that of one big batch (normalisation statistics are still those of each batch).
         clip_norm: Largest norm of the gradient. Default: not clipped.
+        freeze: Patterns (``*``, ``?``) of names of parameters that stay as they are: no gradient, no state of the
+            optimiser. For example ``*embeddings.word_embeddings*``.
         amp: ``"auto"``: bfloat16 or else float16 on CUDA, off elsewhere; ``"off"``, ``"bf16"``, ``"fp16"``.
         gradient_checkpointing: Whether layers keep their inputs alone and run again in the backward pass: less memory,
             more time, the same gradients. For families that tell their layers (pre-trained Transformers).
@@ -63,6 +65,7 @@ class TrainSettings:
     warmup: float = 0.05
     accumulate: int = 1
     clip_norm: float | None = None
+    freeze: tuple[str, ...] = ()
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     gradient_checkpointing: bool = False
     lora_rank: int = 0
@@ -94,6 +97,9 @@ class TrainSettings:
         faults.integer("accumulate", self.accumulate, at_least=1)
         if self.clip_norm is not None:
             faults.number("clip_norm", self.clip_norm, above=0)
+        freeze: object = self.freeze
+        if not isinstance(freeze, list | tuple) or not all(isinstance(p, str) and p for p in freeze):
+            faults.append(f"freeze must be a list of patterns of parameter names, got {freeze!r}")
         faults.one_of("amp", self.amp, AMP_MODES)
         faults.boolean("gradient_checkpointing", self.gradient_checkpointing)
         faults.integer("lora_rank", self.lora_rank, at_least=0)
@@ -134,7 +140,7 @@ class TrainSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON data."""
-        return {**asdict(self), "options": dict(self.options)}
+        return {**asdict(self), "freeze": list(self.freeze), "options": dict(self.options)}
 
     def weight_settings(self) -> dict[str, Any]:
         """Return, as JSON data, the settings that change the weights: those a resumed run must share."""
