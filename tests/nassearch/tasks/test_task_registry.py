@@ -16,7 +16,8 @@ def test_listing_and_its_start_up_need_no_torch() -> None:
         "assert not {'torch', 'sklearn', 'torchvision'} & set(sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.split() == ["cifar10", "digits", "hf", "imagefolder", "npz", "text-classification", "torchvision"]
+    names = ["cifar10", "digits", "hf", "imagefolder", "npz", "text-classification", "torchvision", "translation"]
+    assert out.split() == names
 
 
 def test_entries_say_what_they_are() -> None:
