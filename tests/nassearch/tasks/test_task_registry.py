@@ -17,7 +17,8 @@ def test_listing_and_its_start_up_need_no_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     images = ["cifar10", "digits", "hf", "imagefolder", "npz", "torchvision"]
-    assert out.split() == sorted([*images, "causal-lm", "image-text-classification", "text-classification"])
+    texts = ["causal-lm", "image-text-classification", "text-classification", "translation"]
+    assert out.split() == sorted([*images, *texts])
 
 
 def test_entries_say_what_they_are() -> None:
