@@ -122,7 +122,8 @@ def _switched_class(cls: Any, mixin: Any, tensors: tuple[str, ...]) -> Any:
 
 
 def _switch(module: Any, mixin: Any, tensors: tuple[str, ...], setting: Setting) -> None:
-    module.__class__ = _switched_class(type(module), mixin, tensors)
+    cls: Any = type(module)
+    module.__class__ = _switched_class(cls, mixin, tensors)
     module.__dict__["setting"] = setting
 
 
@@ -202,7 +203,7 @@ def find_blocks(model: nn.Module, family: ExpertFamily) -> list[Block]:
     Raises:
         UnsupportedModel: There is none, or one is not built as this version knows it.
     """
-    found = []
+    found: list[Block] = []
     for name, module in model.named_modules():
         experts = getattr(module, "experts", None)
         if not isinstance(experts, nn.Module):

@@ -48,7 +48,8 @@ class Choices:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Choices:
         """Rebuild from `to_json`."""
-        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in data.items()})
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+        return cls(**values)
 
 
 def resolve(

@@ -122,6 +122,7 @@ def _macs_without_experts(model: nn.Module, blocks: list[Block], inputs: Mapping
         memo[id(tensor)] = nn.Parameter(data, requires_grad=False) if isinstance(tensor, nn.Parameter) else data
     twin = deepcopy(model, memo)
     for block in blocks:
-        twin.get_submodule(block.name).experts.forward = lambda x, *_: torch.zeros_like(x)
+        experts: Any = twin.get_submodule(block.name).experts
+        experts.forward = lambda x, *_: torch.zeros_like(x)
     shapes = {n: t.to("meta") for n, t in inputs.items() if not n.endswith("mask")}
     return count_macs(twin, shapes)

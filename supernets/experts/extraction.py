@@ -57,7 +57,7 @@ def _experts(block: Block) -> tuple[dict[str, Tensor], Tensor | None]:
     plan, width = block.setting.plan, block.setting.width
     tensors, target = plan.bank or block.tensors, plan.target
     if plan.bank is None and target is not None:
-        left = target.unique()
+        left = torch.unique(target)
         tensors = {n: t.index_select(0, left) for n, t in tensors.items()}
         target = torch.searchsorted(left, target)
     if target is not None and torch.equal(target, torch.arange(len(tensors["down_proj"]), device=target.device)):

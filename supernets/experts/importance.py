@@ -14,8 +14,10 @@ def neuron_scores(block: Block, statistics: LayerStatistics | None) -> Tensor:
     """Return how much each neuron matters, float64 ``[E, I]``; see `ExpertSupernet.sort_by_importance`."""
     common = {n: t.double() for n, t in block.common.items() if n in ("gate", "up", "down")}
     if statistics is not None and bool(statistics.counts.any()):
-        return statistics.neurons.double() * common["down"].norm(dim=1)
-    return common["gate"].abs().sum(2) + common["up"].abs().sum(2) + common["down"].abs().sum(1)
+        used: Tensor = statistics.neurons.double() * common["down"].norm(dim=1)
+        return used
+    size: Tensor = common["gate"].abs().sum(2) + common["up"].abs().sum(2) + common["down"].abs().sum(1)
+    return size
 
 
 @torch.no_grad()

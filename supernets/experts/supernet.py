@@ -82,7 +82,8 @@ class ExpertSupernet(Supernet):
         self._family = family
         self._blueprint = rebuild.blueprint(model, _TEXT)
         self.model: Any = deepcopy(model)
-        self._implementation = self.model.config._experts_implementation
+        config: Any = self.model.config
+        self._implementation = config._experts_implementation
         self.blocks = find_blocks(self.model, family)
         self._check_alike()
         self.shapes = InputShapes.of(model, _TEXT, sequence)
@@ -93,9 +94,7 @@ class ExpertSupernet(Supernet):
         self.calibrated, self.protect, self.bank_mb = calibrated, protect, bank_mb
         made = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES if calibrated else 0) for b in self.blocks]
         self.statistics = nn.ModuleList(made if calibrated else [])
-        self._planner = Planner(
-            self.blocks, made, int(self.model.config.num_hidden_layers), bank_mb=bank_mb, protect=protect
-        )
+        self._planner = Planner(self.blocks, made, int(config.num_hidden_layers), bank_mb=bank_mb, protect=protect)
         for b in self.blocks:
             b.switch()
         self._costs: CostModel | None = None
