@@ -19,6 +19,7 @@ from supernets.hat import static
 from supernets.hat.beam import Translator, beam_search
 from supernets.hat.network import FIRST_POSITION, Attention, DecoderLayer, EncoderLayer, TranslationTransformer
 from supernets.hat.plan import Costs, check_space, network_config
+from supernets.mixture import RoutedBlock
 from supernets.registry import register_family
 
 PADDING, END = 1, 2
@@ -136,6 +137,17 @@ class HatSupernet(Supernet):
         for module, layer in zip(model.decoder_layers, decoder["layers"], strict=True):
             _activate_decoder_layer(cast("DecoderLayer", module), layer, d, e, inner, decoder["dropout"])
         self._active = canonical
+        self._switch_mixture(canonical)
+
+    def routed_blocks(self) -> list[RoutedBlock]:
+        """Return the feed-forward layers of each encoder and decoder layer, as the paper routes them."""
+        found = []
+        for side, layers in (("encoder", self.model.encoder_layers), ("decoder", self.model.decoder_layers)):
+            for i, layer in enumerate(layers):
+                name = f"{side}_layers.{i}"
+                own = {f"{name}.{part}": cast("ElasticLinear", getattr(layer, part)) for part in ("fc1", "fc2")}
+                found.append(RoutedBlock(name, own))
+        return found
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor) -> Tensor:
         """Return logits ``[n, target length, vocab_size]`` of the token after each prefix.
@@ -302,7 +314,7 @@ class HatSupernet(Supernet):
 
     def config(self) -> dict[str, Any]:
         """Return the JSON arguments with which the family rebuilds this supernet, without weights."""
-        return {"space": self.space.to_json(), **self._config}
+        return {"space": self.space.to_json(), **self._config, **self.mixture_config()}
 
 
 def _activate_attention(layer: Attention, width: int, memory_width: int, inner: int, heads: int) -> None:

@@ -23,8 +23,8 @@ from nassearch.evaluation import SupernetEvaluator
 
 COMMANDS = [
     *("run", "profile", "measure", "spaces", "strategies", "tasks", "bench", "status", "front", "plot", "report"),
-    "predictors",
-    *("export", "evaluate", "submit", "doctor"),
+    *("predictors", "gap"),
+    *("export", "evaluate", "finetune", "submit", "doctor"),
 ]
 HEAVY = ("torch", "torchvision", "transformers", "timm", "ray", "xgboost", "sklearn", "pymoo", "optuna", "scipy")
 

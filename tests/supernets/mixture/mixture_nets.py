@@ -8,12 +8,15 @@ import torch
 from tiny_models import MODELS, VARIANTS, make_model
 from torch import Tensor
 
+from search_spaces import hat_space
 from supernets import Supernet, build, call, convert
 from supernets.conformance import logits, randomise
+from supernets.hat import HatSupernet
+from supernets.mixture import MixtureSpec
 
 # Of every kind of wiring one: rows and columns, Conv1D, gated, cross-attention, timm, packed gates; and a CNN.
-NETS = ["mobilenetv3-tiny", "bert", "gpt2", "llama", "t5_gated", "bart", "timm_vit", "timm_eva"]
-ALL = ["mobilenetv3-tiny", *sorted({*NETS[1:], *(set(MODELS) - set(VARIANTS))})]
+NETS = ["mobilenetv3-tiny", "hat", "bert", "gpt2", "llama", "t5_gated", "bart", "timm_vit", "timm_eva"]
+ALL = ["mobilenetv3-tiny", "hat", *sorted({*NETS[2:], *(set(MODELS) - set(VARIANTS))})]
 KINDS = ["layer", "neuron"]
 
 
@@ -24,6 +27,11 @@ def make_net(name: str, mixture: str | None, *, experts: int = 2, random: bool =
     choices: dict[str, Any] = {} if plain else {"mixture": mixture, "experts": experts, "mixture_options": options}
     if name == "mobilenetv3-tiny":
         net = build(name, **choices).eval()
+    elif name == "hat":
+        net = hat_net()
+        if mixture is not None:
+            net.mix(MixtureSpec(mixture, experts, **options))
+        net.eval()
     else:
         image = name.startswith(("vit", "deit", "beit", "timm", "clip_vision"))
         model = make_model(name)
@@ -32,6 +40,14 @@ def make_net(name: str, mixture: str | None, *, experts: int = 2, random: bool =
     if random:
         randomise(net)
     return net
+
+
+def hat_net() -> Supernet:
+    """Return a tiny translation supernet."""
+    space = hat_space(
+        "hat-test", embeds=(24, 16), ffns=(32, 20), heads=(4, 2), encoder_layers=(3,), decoder_layers=(2, 1)
+    )
+    return HatSupernet(space=space, vocab_size=40, inner=16, max_length=20, length=6, beam=3)
 
 
 def output(net: Supernet, batch_size: int = 2) -> Tensor:

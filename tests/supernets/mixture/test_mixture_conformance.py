@@ -6,12 +6,16 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from mixture_nets import hat_net
 from tiny_models import MODELS, VARIANTS, make_model
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from predictors.measurement.counters import count
-from supernets import Inputs, Supernet, build, convert
+from supernets import Inputs, Supernet, build, call, convert
 from supernets.conformance import SupernetConformance
+from supernets.mixture import MixtureSpec
 
 # Of every kind of wiring one: rows and columns, Conv1D, gated, packed, cross-attention, timm.
 FAST = ["bert", "gpt2", "llama", "t5_gated", "bart", "timm_vit", "timm_eva"]
@@ -26,6 +30,28 @@ class TestTinyLayer(SupernetConformance):
 
 
 class TestTinyNeuron(TestTinyLayer):
+    kind = "neuron"
+
+
+class TestHatLayer(SupernetConformance):
+    n_architectures = 2
+    kind: ClassVar[str] = "layer"
+
+    def make(self) -> Supernet:
+        torch.manual_seed(0)
+        net = hat_net()
+        net.mix(MixtureSpec(self.kind, 2, init="independent"))
+        return net
+
+    def count_macs(self, module: nn.Module, inputs: Inputs) -> int:
+        # Only products written out are counted exactly: the fused kernel of the CPU is not in the counter's table.
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            call(module, inputs)
+        return counter.get_total_flops() // 2
+
+
+class TestHatNeuron(TestHatLayer):
     kind = "neuron"
 
 

@@ -235,7 +235,7 @@ def test_it_learns():
 def test_options_and_settings():
     assert method_options("instatune") == {
         "alpha": 0.3, "gamma": None, "high_share": 0.5, "temperature": 1.0, "random_subnets": 1, "smallest": False,
-        "stop_gradient": True, "teacher": None,
+        "stop_gradient": True, "layer_loss": 0.0, "teacher": None,
     }  # fmt: skip
     assert method_settings("instatune") == {
         "optimizer": "adamw", "lr": 5e-5, "weight_decay": 0.01, "warmup": 0.1, "decay": "linear", "clip_norm": 1.0,
