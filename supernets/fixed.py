@@ -165,11 +165,11 @@ def _gatherer(totals: dict[nn.Module, tuple[Tensor, Tensor]]) -> Callable[[nn.Mo
 
 
 def _statistics_of(norms: list[nn.Module]) -> Statistics:
-    return [(m.running_mean.clone(), m.running_var.clone()) for m in norms]  # type: ignore[operator, union-attr]
+    return [(m.running_mean.clone(), m.running_var.clone()) for m in norms]  # type: ignore[operator]
 
 
 def _put(norms: list[nn.Module], statistics: Statistics) -> None:
     with torch.no_grad():
         for norm, (mean, var) in zip(norms, statistics, strict=True):
-            norm.running_mean.copy_(mean)  # type: ignore[operator, union-attr]
-            norm.running_var.copy_(var)  # type: ignore[operator, union-attr]
+            norm.running_mean.copy_(mean)  # type: ignore[operator]
+            norm.running_var.copy_(var)  # type: ignore[operator]

@@ -133,7 +133,13 @@ def make_recipe(run: Run, *, epochs: int | None = None, start: Start | None = No
     train = config.train.model_copy(update={"method": method})
     if method == "none":
         train = config.train.model_copy(update={"method": "single-path", "options": {}})
-    quiet = {"warm_start": [], "reuse": [], "constraints": [], "objectives": ["params_m:min"], "strategy": "random"}
+    quiet: dict[str, Any] = {
+        "warm_start": [],
+        "reuse": [],
+        "constraints": [],
+        "objectives": ["params_m:min"],
+        "strategy": "random",
+    }
     quiet |= {"strategy_options": {}, "latency": []}  # nothing is searched or measured
     problem = make_problem(config.model_copy(update={**quiet, **first, "train": train}), base=run.started_in)
     if problem.space.identity != run.space.identity:

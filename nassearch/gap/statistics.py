@@ -99,7 +99,8 @@ def _regret(told: Floats, true: Floats, counts: Floats) -> Floats:
     seen = np.where(drawn, told, -np.inf)
     first = drawn & (seen == seen.max(1, keepdims=True))
     taken = (true * counts * first).sum(1) / (counts * first).sum(1)
-    return np.asarray(np.where(drawn, true, -np.inf).max(1) - taken)
+    lost = np.where(drawn, true, -np.inf).max(1) - taken
+    return np.asarray(np.maximum(lost, 0.0))  # rounding may leave less than nothing
 
 
 def line_error(x: Floats, true: Floats) -> Floats:
