@@ -114,7 +114,8 @@ def gap_table(report: Report) -> Any:
     table = Table(
         title=f"{q.metric}: {len(q.genotypes)} networks with the supernet's weights and trained from scratch",
         title_justify="left",
-        caption="[95 % interval over networks]; bias: inherited minus from scratch; number of parameters: a line through the other networks",
+        caption="[95 % interval over networks]; bias: inherited minus from scratch; error of the number of parameters: "
+        "that of a line through the other networks",
         caption_justify="left",
     )
     table.add_column("")

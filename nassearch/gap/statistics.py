@@ -91,7 +91,7 @@ def _tau(a: Floats, b: Floats, counts: Floats) -> Floats:
         return np.asarray(((counts @ pairs) * counts).sum(1))
 
     untied = np.sqrt(weigh(x * x) * weigh(y * y))
-    return np.divide(weigh(x * y), untied, out=np.full(len(counts), math.nan), where=untied > 0)
+    return np.asarray(np.divide(weigh(x * y), untied, out=np.full(len(counts), math.nan), where=untied > 0))
 
 
 def _regret(told: Floats, true: Floats, counts: Floats) -> Floats:
