@@ -33,7 +33,7 @@ where it was stopped, and with more --architectures it adds to what is there.
 
 _NAMES = {
     "mae": "mean absolute error",
-    "bias": "bias (inherited - scratch)",
+    "bias": "bias",
     "mae_without_bias": "error without the bias",
     "kendall_tau": "Kendall's tau",
     "regret": "regret of the first",
@@ -114,7 +114,8 @@ def gap_table(report: Report) -> Any:
     table = Table(
         title=f"{q.metric}: {len(q.genotypes)} networks with the supernet's weights and trained from scratch",
         title_justify="left",
-        caption="[95 % interval over networks]; number of parameters: a line through the other networks",
+        caption="[95 % interval over networks]; bias: inherited minus from scratch; error of the number of parameters: "
+        "that of a line through the other networks",
         caption_justify="left",
     )
     table.add_column("")

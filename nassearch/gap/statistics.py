@@ -91,8 +91,7 @@ def _tau(a: Floats, b: Floats, counts: Floats) -> Floats:
         return np.asarray(((counts @ pairs) * counts).sum(1))
 
     untied = np.sqrt(weigh(x * x) * weigh(y * y))
-    tau: Floats = np.divide(weigh(x * y), untied, out=np.full(len(counts), math.nan), where=untied > 0)
-    return tau
+    return np.asarray(np.divide(weigh(x * y), untied, out=np.full(len(counts), math.nan), where=untied > 0))
 
 
 def _regret(told: Floats, true: Floats, counts: Floats) -> Floats:
@@ -100,7 +99,8 @@ def _regret(told: Floats, true: Floats, counts: Floats) -> Floats:
     seen = np.where(drawn, told, -np.inf)
     first = drawn & (seen == seen.max(1, keepdims=True))
     taken = (true * counts * first).sum(1) / (counts * first).sum(1)
-    return np.asarray(np.where(drawn, true, -np.inf).max(1) - taken)
+    lost = np.where(drawn, true, -np.inf).max(1) - taken
+    return np.asarray(np.maximum(lost, 0.0))  # rounding may leave less than nothing
 
 
 def line_error(x: Floats, true: Floats) -> Floats:

@@ -53,7 +53,7 @@ def draw(report: Report, space: str) -> Figure:
     drawn = axes.scatter(
         q.scratch, q.inherited, c=q.params_m, s=46, cmap="cividis", edgecolors=_INK, linewidths=0.6, zorder=3
     )
-    figure.colorbar(drawn, ax=axes, label="parameters [M]", pad=0.02, aspect=30)
+    figure.colorbar(drawn, ax=axes, label="parameters [M]", pad=0.02, aspect=30, shrink=0.74)
     axes.set_xlim(*span)
     axes.set_ylim(*span)
     axes.set_aspect("equal")
@@ -65,15 +65,15 @@ def draw(report: Report, space: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", frameon=True, framealpha=0.95, edgecolor="none", fontsize=8)
     title = axes.set_title(
-        f"{space}: {len(q.genotypes)} networks, inherited and from scratch", loc="left", fontsize=11, color=_INK, pad=32
+        f"{space}: {len(q.genotypes)} networks, inherited and from scratch", loc="left", fontsize=11, color=_INK, pad=31
     )
     title.set_parse_math(False)
     supernet, trivial = report.supernet, report.trivial
     axes.annotate(
         f"supernet: Kendall tau {_told(supernet['kendall_tau'], 2)}, MAE {_told(supernet['mae'], 2)}\n"
-        f"number of parameters: Kendall tau {_told(trivial['kendall_tau'], 2)}, MAE of a line "
+        f"parameters: Kendall tau {_told(trivial['kendall_tau'], 2)}, MAE of a line "
         f"{_told(trivial['mae'], 2)}",
-        (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=_FAINT,
+        (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=8.5, color=_FAINT,
         ha="left", va="bottom",
     )  # fmt: skip
     return figure
