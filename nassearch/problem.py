@@ -14,7 +14,7 @@ from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inpu
 from nassearch.metrics import ANALYTIC, canonical, fault_of, is_measured
 from nassearch.objectives import Objective, parse_objectives
 from nassearch.problem_checks import check_subnet, impossible, no_device, unmeasurable
-from nassearch.sources import Source, check_model, converted_source, is_converted, named_source, named_space
+from nassearch.sources import Source, check_model, is_converted, make_source, named_space
 from search_spaces import SearchSpace
 from search_spaces.errors import did_you_mean
 
@@ -223,7 +223,8 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
         config = _canonical(config, task, objectives or [], constraints or [])
         objectives = objectives and parse_objectives(config.objectives)
         constraints = constraints and parse_constraints(config.constraints)
-        source = _source(config, task, space, faults) if space or (converted and not model_faults) else None
+        if space or (converted and not model_faults):
+            source = faults.catch(lambda: make_source(config, task, space))
         space = source.space if source else None
     if task is not None and latency is not None:
         named = {s: latency[s] for s in latency}
@@ -240,15 +241,6 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
         raise AssertionError("every missing part has left a fault")
     settings = {m: latency[m.partition("@")[2]] for o in (objectives, constraints) for m in _measured(o)}
     return Problem(config, source, task, tuple(objectives), tuple(constraints), settings, training)
-
-
-def _source(config: RunConfig, task: Task, space: SearchSpace | None, faults: _Faults) -> Source | None:
-    if not is_converted(config):
-        assert space is not None  # noqa: S101 - its absence has left a fault
-        return named_source(config, space, task)
-    if space is not None:
-        return Source(space, lambda: converted_source(config, task).build())
-    return faults.catch(lambda: converted_source(config, task))
 
 
 def _canonical(config: RunConfig, task: Task, objectives: list[Objective], constraints: list[Constraint]) -> RunConfig:

@@ -118,6 +118,24 @@ def converted_source(config: RunConfig, task: Task) -> Source:
     return Source(net.space, make, notes, [net])
 
 
+def make_source(config: RunConfig, task: Task, space: SearchSpace | None = None) -> Source:
+    """Return the source of a run's supernet.
+
+    Args:
+        config: The run's configuration.
+        task: Its task.
+        space: Its space, where that is known; a model then is not loaded before it is needed.
+
+    Raises:
+        ConfigError: There is no such space, or the model cannot be loaded or converted.
+    """
+    if not is_converted(config):
+        return named_source(config, named_space(config) if space is None else space, task)
+    if space is not None:
+        return Source(space, lambda: converted_source(config, task).build())
+    return converted_source(config, task)
+
+
 def check_model(config: RunConfig) -> list[str]:
     """Return what is wrong with how a model and the space are named together."""
     from supernets import conversion_spaces

@@ -29,6 +29,7 @@ from nassearch.gap.report import Report, check_metric, make_report, qualities
 from nassearch.gap.sample import stratified
 from nassearch.gap.scratch import Recipe, Start, clear_checkpoints, make_recipe
 from nassearch.manifest import write_json
+from nassearch.metrics import canonical
 from nassearch.objectives import Objective
 from nassearch.runs import SUPERNET_FOLDER, Run
 
@@ -204,7 +205,8 @@ def _genotype(row: NDArray[np.int64]) -> Genotype:
 
 def _settings(run: Run, recipe: Recipe, seed: int) -> GapSettings:
     task, config = recipe.problem.task, run.config
-    objectives = [m for text in config.objectives if (m := Objective.parse(text).metric) in task.metrics]
+    named = [canonical(Objective.parse(text).metric, task.metrics) for text in config.objectives]
+    objectives = [m for m in named if m in task.metrics]
     description = (run.folder / SUPERNET_FOLDER / "supernet.json").read_bytes()  # it has the hash of the weights
     evaluation = {"batch_size": config.evaluation.batch_size, "calibration_size": config.evaluation.calibration_size}
     return GapSettings(

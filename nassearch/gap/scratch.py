@@ -12,6 +12,7 @@ from nassearch.console import Console
 from nassearch.errors import ConfigError
 from nassearch.problem import Problem, make_problem
 from nassearch.runs import SUPERNET_FOLDER, Run
+from nassearch.sources import make_source
 
 if TYPE_CHECKING:
     from supernets import Architecture, Supernet
@@ -46,8 +47,8 @@ class Recipe:
     def start_json(self) -> dict[str, Any]:
         """Return what the first weights depend on, but for the seed, as JSON data."""
         config = self.problem.config
-        paths = {n: str(p) for n in ("checkpoint", "supernet") if self.start == "initial" and (p := getattr(config, n))}
-        return {"kind": self.start, **paths}
+        names = ("checkpoint", "supernet", "model") if self.start == "initial" else ()
+        return {"kind": self.start, **{n: str(p) for n in names if (p := getattr(config, n))}}
 
     def first_weights(self, run: Run, seed: int) -> Supernet:
         """Return a supernet with the weights from which its architectures start.
@@ -57,7 +58,11 @@ class Recipe:
         """
         if self.start == "initial":
             config = self.problem.config.model_copy(update={"seed": seed})
-            return replace(self.problem, config=config).build_supernet()
+            problem = replace(self.problem, config=config, source=make_source(config, self.problem.task))
+            net = problem.build_supernet()
+            if problem.orders_units:
+                problem.order_units(net)
+            return net
         import torch
 
         from supernets.registry import build_family
@@ -141,7 +146,9 @@ def make_recipe(run: Run, *, epochs: int | None = None, start: Start | None = No
         "strategy": "random",
     }
     quiet |= {"strategy_options": {}, "latency": []}  # nothing is searched or measured
-    problem = make_problem(config.model_copy(update={**quiet, **first, "train": train}), base=run.started_in)
+    # From random weights a pre-trained model is not needed, and it may be gone.
+    known_space = run.space if chosen == "random" else None
+    problem = make_problem(config.model_copy(update={**quiet, **first, "train": train}), run.started_in, known_space)
     if problem.space.identity != run.space.identity:
         raise ConfigError(
             f"the space {run.config.space!r} is {problem.space.identity} now, that of {run.folder} was "
@@ -155,7 +162,12 @@ def make_recipe(run: Run, *, epochs: int | None = None, start: Start | None = No
         )
     if problem.training is None:
         raise AssertionError("a method was given")
-    settings = replace(problem.training, options={}, evaluate_every=0)
+    if problem.training.lora_rank or problem.training.freeze:
+        raise ConfigError(
+            f"{run.folder} trained low-rank adapters alone, or with frozen parameters (lora_rank, freeze), which a "
+            "network trained alone cannot have; give a run that trained all weights"
+        )
+    settings = replace(problem.training, options={}, evaluate_every=0, gradient_checkpointing=False)
     if epochs is not None:
         settings = replace(settings, epochs=epochs, steps=None)
     if faults := settings.faults():

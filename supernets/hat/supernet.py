@@ -14,6 +14,7 @@ from search_spaces import SearchSpace
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from supernets.elastic.module import ElasticModule
+from supernets.elastic.reorder import experts_of, reorder, reorder_layer
 from supernets.errors import SupernetError
 from supernets.hat import static
 from supernets.hat.beam import Translator, beam_search
@@ -306,11 +307,13 @@ class HatSupernet(Supernet):
         """Reorder the neurons of the feed-forward networks by L1 norm, in place. Data are not looked at."""
         for stack in (self.model.encoder_layers, self.model.decoder_layers):
             for layer in cast("Iterable[Any]", stack):
-                scores = layer.fc1.weight.abs().sum(1) + layer.fc2.weight.abs().sum(0)
+                written = sum(w.abs().sum(1) for w in experts_of(layer.fc1))
+                scores = cast("Tensor", written + sum(w.abs().sum(0) for w in experts_of(layer.fc2)))
                 order = scores.argsort(descending=True, stable=True)
-                layer.fc1.weight.copy_(layer.fc1.weight[order])
-                layer.fc1.bias.copy_(layer.fc1.bias[order])
-                layer.fc2.weight.copy_(layer.fc2.weight[:, order])
+                reorder_layer(layer.fc1, order)
+                for bias in experts_of(layer.fc1, "bias"):
+                    reorder(bias, order)
+                reorder_layer(layer.fc2, order, 1)
 
     def config(self) -> dict[str, Any]:
         """Return the JSON arguments with which the family rebuilds this supernet, without weights."""

@@ -9,39 +9,20 @@ import torch
 from torch import Tensor
 
 from supernets.elastic import ElasticBatchNorm2d, ElasticInvertedResidual, MixableModule
+from supernets.elastic.reorder import experts_of, reorder, reorder_layer
 
 if TYPE_CHECKING:
     from supernets.mobilenetv3.supernet import MobileNetV3Supernet
 
 
-def _reorder(tensor: Tensor, order: Tensor, dim: int = 0) -> None:
-    """Permute in place: optimisers and views keep pointing at the same storage."""
-    tensor.copy_(tensor.index_select(dim, order))
-
-
-def _reorder_layer(layer: MixableModule, order: Tensor, dim: int = 0) -> None:
-    """Permute outputs (``dim`` 0) or inputs (1) of a layer: of all experts alike, and of a router by neuron."""
-    for weight in _experts(layer):
-        _reorder(weight, order, dim)
-    if dim == 0 and layer.source is not None:
-        for rows in layer.source.rows() or ():
-            _reorder(rows, order)
-
-
-def _experts(layer: MixableModule, name: str = "weight") -> list[Tensor]:
-    if layer.source is not None:
-        return list(layer.source.tensors(name))
-    return [layer.mixed_parameters()[name]]
-
-
 def _reading(layer: MixableModule) -> Tensor:
     """Return the L1 norm of what reads each input, over all experts, ``[in]``."""
-    return torch.stack([_l1(w, 1) for w in _experts(layer)]).sum(0)
+    return torch.stack([_l1(w, 1) for w in experts_of(layer)]).sum(0)
 
 
 def _reorder_norm(norm: ElasticBatchNorm2d, order: Tensor) -> None:
     for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-        _reorder(tensor, order)
+        reorder(tensor, order)
 
 
 def _l1(weight: Tensor, dim: int) -> Tensor:
@@ -58,22 +39,22 @@ def _sort_hidden(block: ElasticInvertedResidual) -> None:
     _reorder_hidden(block, _descending(_reading(block.project_conv)))
     if block.se is not None:
         order = _descending(_l1(block.se.expand_weight, 1))
-        _reorder(block.se.expand_weight, order, 1)
-        _reorder(block.se.reduce_weight, order)
-        _reorder(block.se.reduce_bias, order)
+        reorder(block.se.expand_weight, order, 1)
+        reorder(block.se.reduce_weight, order)
+        reorder(block.se.reduce_bias, order)
 
 
 def _reorder_hidden(block: ElasticInvertedResidual, order: Tensor) -> None:
     if block.expand_conv is not None and block.expand_bn is not None:
-        _reorder_layer(block.expand_conv, order)
+        reorder_layer(block.expand_conv, order)
         _reorder_norm(block.expand_bn, order)
-    _reorder(block.depth_conv.weight, order)
+    reorder(block.depth_conv.weight, order)
     _reorder_norm(block.depth_bn, order)
     if block.se is not None:
-        _reorder(block.se.reduce_weight, order, 1)
-        _reorder(block.se.expand_weight, order)
-        _reorder(block.se.expand_bias, order)
-    _reorder_layer(block.project_conv, order, 1)
+        reorder(block.se.reduce_weight, order, 1)
+        reorder(block.se.expand_weight, order)
+        reorder(block.se.expand_bias, order)
+    reorder_layer(block.project_conv, order, 1)
 
 
 class _Stream:
@@ -84,9 +65,9 @@ class _Stream:
         self.permute: list[Callable[[Tensor], None]] = []
 
     def written_by(self, layer: MixableModule, norm: ElasticBatchNorm2d | None = None) -> None:
-        self.permute.append(lambda order: _reorder_layer(layer, order))
-        for bias in _experts(layer, "bias") if "bias" in layer.mixed_parameters() else []:
-            self.permute.append(lambda order, bias=bias: _reorder(bias, order))  # type: ignore[misc]
+        self.permute.append(lambda order: reorder_layer(layer, order))
+        for bias in experts_of(layer, "bias") if "bias" in layer.mixed_parameters() else []:
+            self.permute.append(lambda order, bias=bias: reorder(bias, order))  # type: ignore[misc]
         if norm is not None:
             self.normalised_by(norm)
 
@@ -95,7 +76,7 @@ class _Stream:
 
     def read_by(self, layer: MixableModule) -> None:
         self.readers.append(layer)
-        self.permute.append(lambda order: _reorder_layer(layer, order, 1))
+        self.permute.append(lambda order: reorder_layer(layer, order, 1))
 
     def tied_to(self, block: ElasticInvertedResidual) -> None:
         """A block without expansion: its hidden channels are the stream's."""
@@ -111,7 +92,7 @@ class _Stream:
 def _streams(net: MobileNetV3Supernet, blocks: Iterable[ElasticInvertedResidual]) -> Iterator[_Stream]:
     stream = _Stream()
     stem = net.stem_conv.weight
-    stream.permute.append(lambda order: _reorder(stem, order))
+    stream.permute.append(lambda order: reorder(stem, order))
     stream.normalised_by(net.stem_bn)
     for block in blocks:
         if block.expand_conv is None:

@@ -38,10 +38,10 @@ def test_a_stopped_fine_tuning_ends_the_same(finished: Path, tmp_path: Path, mon
     whole = finetune(run, "knee", SHORT, out=tmp_path / "whole", console=QUIET)
     real = loop.seed_step
 
-    def stop(seed: int, step: int, device: torch.device) -> None:
+    def stop(seed: int, step: int, device: torch.device, rank: int = 0) -> None:
         if step == 5:
             raise KeyboardInterrupt
-        real(seed, step, device)
+        real(seed, step, device, rank)
 
     monkeypatch.setattr(loop, "seed_step", stop)
     with pytest.raises(KeyboardInterrupt):

@@ -26,7 +26,7 @@ class Encoder(nn.Module):
 
     def forward(self, input_ids, attention_mask=None):
         h = self.embed(input_ids) * attention_mask[..., None]
-        return {"logits": self.head(h), "cache": [(h, h + 1)], "loss": None}
+        return {"scores": self.head(h), "cache": [(h, h + 1)], "loss": None}
 
 
 def run(model, **feeds):
@@ -44,14 +44,14 @@ def test_open_dimensions_names_and_nested_outputs():
     model = export_onnx(net, given, dynamic_batch=True, dynamic_sequence=True)
     assert axes(model.graph.input) == {"attention_mask": ["batch", "sequence"], "input_ids": ["batch", "sequence"]}
     assert axes(model.graph.output) == {
-        "logits": ["batch", "sequence", 5],
+        "scores": ["batch", "sequence", 5],
         "cache_0_0": ["batch", "sequence", 8],
         "cache_0_1": ["batch", "sequence", 8],
     }
     ids, mask = torch.randint(0, 10, (3, 7)), torch.ones(3, 7)
-    logits, first, second = run(model, input_ids=ids, attention_mask=mask)
+    scores, first, second = run(model, input_ids=ids, attention_mask=mask)
     want = net(ids, mask)
-    torch.testing.assert_close(torch.from_numpy(logits), want["logits"].detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(scores), want["scores"].detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(torch.from_numpy(second), want["cache"][0][1].detach(), rtol=1e-5, atol=1e-5)
     assert first.shape == (3, 7, 8)
 
