@@ -152,7 +152,7 @@ def inputs_fault(net: Supernet, task: Task) -> str | None:
     modes = [(m, m.training) for m in net.modules()]
     try:
         with torch.no_grad():
-            classes = logits_of(call(net.eval(), given)).shape[-1]
+            classes = logits_of(call(net.eval(), net.fit_inputs(_padded(task)))).shape[-1]
     except SupernetError as error:
         return str(error)
     except IndexError as error:
@@ -166,6 +166,13 @@ def inputs_fault(net: Supernet, task: Task) -> str | None:
         return f"its vocabulary has {classes} tokens, the task's data {tokens}; give the model's own tokenizer"
     wanted = task.model_options.get("num_classes", classes)
     return None if classes == wanted else f"it has {classes} classes, the task {wanted}"
+
+
+def _padded(task: Task) -> Inputs:
+    """Return two items of a task, of different length where two neighbours are: models may refuse to pad."""
+    batches = task.calibration_inputs(2, 64)
+    filled = (b for b in batches if isinstance(b, Mapping) and "attention_mask" in b and not b["attention_mask"].all())
+    return next(filled, batches[0])
 
 
 def _told(inputs: Inputs) -> str:

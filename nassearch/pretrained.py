@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 _TIMM, _TIMM_HUB = "timm:", "hf-hub:"
+_COUNT_FROM_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
 _WAYS = (
     "give a folder that transformers' save_pretrained or timm wrote, timm:NAME, hf-hub:ID (a timm model on the hub), "
     "or the name of a transformers model on the hub"
@@ -150,6 +154,7 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
             config.num_labels = count
             config.id2label = dict(enumerate(names or [f"LABEL_{i}" for i in range(count)]))
             config.label2id = {label: i for i, label in config.id2label.items()}
+        _set_padding(config, task)
     auto: Any = getattr(transformers, task.auto_model)
     try:
         with _quiet():  # what transformers would say of new weights is among the notes
@@ -186,6 +191,17 @@ def _quiet() -> Iterator[None]:
 
 def _unnamed(config: Any) -> bool:
     return all(str(label) == f"LABEL_{i}" for i, label in config.id2label.items())
+
+
+def _set_padding(config: Any, task: Task) -> None:
+    """Tell a model which token fills up the task's texts: decoders classify by the last token that is another one.
+
+    Models that count positions from their padding token keep it; they do not look for the last token.
+    """
+    padding, text = getattr(task, "padding", None), config.get_text_config()
+    own = getattr(text, "pad_token_id", None)
+    if padding is not None and (own is None or text.model_type not in _COUNT_FROM_PADDING):
+        text.pad_token_id = padding
 
 
 def _head_notes(name: str, config: Any, count: int, names: list[str]) -> list[str]:

@@ -38,7 +38,7 @@ class Tokens:
     Attributes:
         ids: int32 ``[all tokens]``.
         starts: int64 ``[n + 1]``: text i is ``ids[starts[i] : starts[i + 1]]``.
-        padding: The token that fills up shorter texts of a batch.
+        padding: The token that fills up shorter texts of a batch: the tokenizer's, else its end token, else 0.
         cut: How many texts were longer than allowed.
         types: int32 ``[all tokens]``: which text of a pair each token is of, where the tokenizer tells.
     """
@@ -92,7 +92,9 @@ def tokenize(texts: list[str], tokenizer: Any, max_length: int, pairs: list[str]
     if not lengths.all():
         raise DataError(f"the text {texts[int(lengths.argmin())]!r} has no tokens; remove it")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    padding = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    # Decoders often have no padding token; their mask hides what fills, their end is a token they know.
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    padding = next(int(token) for token in known if token is not None)
     # Of single texts all types are 0, which models assume by themselves.
     types = made.get("token_type_ids") if pairs is not None else None
     return Tokens(_joined(made["input_ids"]), starts, padding, cut, None if types is None else _joined(types))
@@ -155,6 +157,11 @@ class TextClassification(Classification):
         for array in (*arrays, *(self.splits[name] for name in SPLITS)):
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
         return digest.hexdigest()[:32]
+
+    @property
+    def padding(self) -> int:
+        """The token that fills up shorter texts, by which decoders find the last token of a text."""
+        return self.tokens.padding
 
     def describe(self) -> dict[str, Any]:
         """Return source, sizes, classes and lengths as JSON values."""

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from nassearch.errors import ConfigError, DataError
 from nassearch.evaluation import EvaluationSettings, SupernetEvaluator, inputs_fault
+from nassearch.pretrained import load_pretrained
 from nassearch.problem import Problem
 from nassearch.tasks import from_payload, make_task
 from supernets import call, convert
@@ -332,3 +333,30 @@ def test_f1_and_matthews_are_sklearns(make, folder):
     assert got["f1"] == 100 * f1_score(wanted, answers)
     assert got["matthews"] == pytest.approx(100 * matthews_corrcoef(wanted, answers))
     assert got["accuracy"] == pytest.approx(100 * (wanted == answers).mean())
+
+
+def gpt2(tokenizer: Path) -> Path:
+    """Turn a tokenizer's folder into that of a decoder, which has an end but no padding token."""
+    for path in tokenizer.glob("*.json"):
+        settings = json.loads(path.read_text())
+        if settings.pop("pad_token", None):
+            path.write_text(json.dumps(settings | {"eos_token": "[SEP]"}))
+    torch.manual_seed(0)
+    hf.GPT2Model(hf.GPT2Config(vocab_size=13, n_positions=20, n_embd=16, n_layer=2, n_head=2)).save_pretrained(
+        tokenizer
+    )
+    return tokenizer
+
+
+def test_a_decoder_without_padding_token_classifies_texts_of_any_batch(folder, tokenizer):
+    model = gpt2(tokenizer)
+    task = make_task(f"text-classification:{folder}", model=str(model))
+    assert task.padding == 3
+    loaded = load_pretrained(str(model), task, seed=0).module
+    assert loaded.config.get_text_config().pad_token_id == 3
+    scores = [task.evaluate(lambda x: call(loaded, x).logits, "report", n)["loss"] for n in (1, 30)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+    assert inputs_fault(convert(loaded), task) is None
+    unset = hf.GPT2ForSequenceClassification.from_pretrained(model)
+    unset.config.pad_token_id = None
+    assert "batch sizes > 1" in inputs_fault(convert(unset), task)
