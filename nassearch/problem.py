@@ -13,7 +13,7 @@ from nassearch.errors import ConfigError
 from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
 from nassearch.metrics import ANALYTIC, canonical, fault_of, is_measured
 from nassearch.objectives import Objective, parse_objectives
-from nassearch.problem_checks import check_subnet, impossible, no_device, unmeasurable
+from nassearch.problem_checks import check_subnet, impossible, no_device, order_fault, unmeasurable
 from nassearch.sources import Source, check_model, is_converted, make_source, named_space
 from search_spaces import SearchSpace
 from search_spaces.errors import did_you_mean
@@ -89,7 +89,7 @@ class Problem:
             for name, wanted in self.task.model_options.items()
             if name in config and config[name] != wanted and not self._asked_for_more(name, wanted)
         ]
-        fault = f"it has {'; '.join(wrong)}" if wrong else inputs_fault(net, self.task)
+        fault = f"it has {'; '.join(wrong)}" if wrong else inputs_fault(net, self.task) or order_fault(net, self.task)
         if fault:
             source = self.config.supernet or self.space.name
             raise ConfigError(

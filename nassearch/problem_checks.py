@@ -13,7 +13,9 @@ from nassearch.metrics import base_name, is_measured, natural_range
 from search_spaces.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from nassearch.tasks import Task
     from predictors import LatencySetting
+    from supernets import Supernet
 
 
 def unmeasurable(metric: str, latency: Mapping[str, LatencySetting], config: RunConfig) -> str | None:
@@ -91,4 +93,16 @@ def impossible(constraint: Constraint) -> str | None:
     unit = " (accuracies are in percent)" if high == 100.0 else ""
     return (
         f"constraint '{constraint}' cannot be met: {base_name(constraint.metric)} is between {low:g} and {high:g}{unit}"
+    )
+
+
+def order_fault(net: Supernet, task: Task) -> str | None:
+    """Return what is wrong where a supernet has a task's classes in another order; None if all is well."""
+    its, names = net.class_names or [], [str(name) for name in getattr(task, "class_names", [])]
+    ours, theirs = [name.lower() for name in names], [name.lower() for name in its]
+    if ours == theirs or sorted(ours) != sorted(theirs):
+        return None
+    return (
+        f"its outputs are the classes {its}, in this order, those of the task are {names}; name the model that it was "
+        "made of, too (--model), from which the task takes the order, or name the classes of the data in its order"
     )

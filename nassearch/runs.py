@@ -302,12 +302,24 @@ class Run:
     # -- what the run was made of --------------------------------------------------------------------
 
     def task(self) -> Task:
-        """Make the run's task again."""
+        """Make the run's task again.
+
+        Raises:
+            RunFolderError: The data, or the order of their classes, are not those of the run.
+        """
         from nassearch.config import import_plugins
         from nassearch.tasks import make_task
 
         import_plugins(self.config.plugins)
-        return make_task(self.config.task, seed=self.config.seed, base=self.started_in, model=self.config.model)
+        task = make_task(self.config.task, seed=self.config.seed, base=self.started_in, model=self.config.model)
+        known = self.manifest.get("data_fingerprint")
+        if known is not None and known != task.fingerprint:
+            model = f" and the model {self.config.model}, from which tokens and the order of labels come"
+            raise RunFolderError(
+                f"the data of task {self.config.task!r} have fingerprint {task.fingerprint}, those of {self.folder} "
+                f"had {known}; restore the data{model if self.config.model else ''}"
+            )
+        return task
 
     @property
     def started_in(self) -> Path | None:

@@ -72,6 +72,11 @@ class Supernet(nn.Module, ABC):
         except TypeError as error:
             raise SupernetError(f"not a configuration of supernet family {cls.family!r}: {error}") from None
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, in the order of the outputs; None where the network does not say (the default)."""
+        return None
+
     @abstractmethod
     def activate(self, arch: Architecture) -> None:
         """Switch to an architecture, and to the supernet's own normalisation statistics.

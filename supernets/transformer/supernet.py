@@ -90,6 +90,13 @@ class TransformerSupernet(Supernet):
         return dict(self._active)
 
     @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, in the order of the outputs; None where the model's configuration has none."""
+        labels: Mapping[int, Any] = getattr(getattr(self.model, "config", None), "id2label", None) or {}
+        names = [str(labels[i]) for i in sorted(labels)]
+        return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+    @property
     def choices(self) -> Choices:
         """Stack name -> ``depth`` or dimension -> values."""
         return deepcopy(self._choices)

@@ -12,12 +12,13 @@ import pytest
 import timm
 import torch
 import transformers as hf
+import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import nassearch
 from nassearch.config import make_config
 from nassearch.console import make_console
-from nassearch.errors import ConfigError
+from nassearch.errors import ConfigError, RunFolderError
 from nassearch.pretrained import load_pretrained
 from nassearch.problem import make_problem
 from nassearch.runs import Run
@@ -272,3 +273,23 @@ def test_models_that_cannot_be_used_are_refused(settings: dict[str, Any], bert: 
     (broken / "config.json").write_text(json.dumps(config | {"hidden_size": 8}))
     with pytest.raises(ConfigError, match="weights do not have the shapes that its config"):
         make_problem(make_config(settings | {"model": str(broken)}))
+
+
+def test_labels_in_another_order_than_the_runs_are_refused(
+    settings: dict[str, Any], finished_auto: Path, bert: Path, texts: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(finished_auto, tmp_path / "run"))
+    model = Path(shutil.copytree(bert, tmp_path / "model"))
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    (copy / "config.yaml").write_text(yaml.safe_dump(config | {"model": str(model)}))
+    assert Run(copy).task().class_names == ["neg", "pos"]
+    assert Run(copy).supernet().class_names == ["neg", "pos"]
+    saved = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(saved | {"id2label": {"0": "pos", "1": "neg"}}))
+    with pytest.raises(RunFolderError, match=r"restore the data and the model .*order of labels"):
+        Run(copy).task()
+    # The task takes the order of --model; the supernet has its own.
+    again = {"model": str(model), "supernet": str(finished_auto / "supernet"), "train": {"method": "none"}}
+    with pytest.raises(ConfigError, match=r"its outputs are the classes \['neg', 'pos'\], in this order.*--model"):
+        make_problem(make_config(settings | again)).build_supernet()
+    make_problem(make_config(settings | again | {"model": str(bert)})).build_supernet()
