@@ -230,10 +230,12 @@ def _head_notes(name: str, config: Any, count: int, names: list[str]) -> list[st
 
 
 def _check_body(name: str, model: Any, found: dict[str, Any], notes: list[str]) -> None:
-    """Note which weights are new, and refuse a body that does not fit.
+    """Note which weights are new, and refuse a body that does not fit or is not whole.
+
+    A pooler may be new: checkpoints of language models have none.
 
     Raises:
-        ConfigError: Weights of the body have other shapes than the configuration says.
+        ConfigError: Weights of the body are missing, or have other shapes than the configuration says.
     """
     prefix = f"{model.base_model_prefix}."
     wrong = [key[0] if isinstance(key, tuple) else str(key) for key in found.get("mismatched_keys", ())]
@@ -241,7 +243,14 @@ def _check_body(name: str, model: Any, found: dict[str, Any], notes: list[str]) 
         raise ConfigError(
             f"--model {name}: weights do not have the shapes that its {CONFIG_FILE} says: {', '.join(body[:4])}"
         )
-    new = sorted({*wrong, *found.get("missing_keys", ())})
+    missing = [str(key) for key in found.get("missing_keys", ())]
+    if lacks := sorted(k for k in missing if k.startswith(prefix) and "pooler" not in k):
+        raise ConfigError(
+            f"--model {name} lacks {len(lacks)} weights of its body, which would be random: {', '.join(lacks[:4])}"
+            f"{' …' if len(lacks) > 4 else ''}; give a model whose weights were all saved, of the class that its "
+            f"{CONFIG_FILE} says"
+        )
+    new = sorted({*wrong, *missing})
     if new:
         notes.append(f"new weights, drawn from the seed: {', '.join(new[:6])}{' …' if len(new) > 6 else ''}")
 

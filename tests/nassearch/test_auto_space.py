@@ -13,6 +13,7 @@ import timm
 import torch
 import transformers as hf
 import yaml
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import nassearch
@@ -293,3 +294,12 @@ def test_labels_in_another_order_than_the_runs_are_refused(
     with pytest.raises(ConfigError, match=r"its outputs are the classes \['neg', 'pos'\], in this order.*--model"):
         make_problem(make_config(settings | again)).build_supernet()
     make_problem(make_config(settings | again | {"model": str(bert)})).build_supernet()
+
+
+def test_a_body_that_is_not_whole_is_refused(settings: dict[str, Any], bert: Path, tmp_path: Path) -> None:
+    lacking = Path(shutil.copytree(bert, tmp_path / "lacking"))
+    tensors = load_file(lacking / "model.safetensors")
+    key = "bert.encoder.layer.1.output.dense.weight"
+    save_file({n: t for n, t in tensors.items() if n != key}, lacking / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=rf"lacks 1 weights of its body, which would be random: {key}"):
+        load_pretrained(str(lacking), make_task(settings["task"]), seed=0)
