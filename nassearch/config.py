@@ -54,8 +54,8 @@ class TrainConfig(_Section):
     """How the supernet is trained.
 
     Attributes:
-        method: ``sandwich``, ``progressive-shrinking``, ``single-path`` or ``none``. Default: ``sandwich``,
-            or ``none`` when weights are given.
+        method: ``sandwich``, ``progressive-shrinking``, ``single-path``, ``instatune`` or ``none``. Default:
+            ``instatune`` for the space of a pre-trained model, else ``sandwich``; ``none`` when trained weights are given.
         batch_size: Images a step. Default: the task's.
         settings: Fields of `supernets.training.TrainSettings` (``epochs``, ``lr``, …) over the task's defaults.
         options: Options of the method (``n_random``, …).
@@ -162,7 +162,11 @@ class RunConfig(_Section):
         """The training method after defaults."""
         if self.train.method is not None:
             return self.train.method
-        return "none" if self.checkpoint or self.supernet else "sandwich"
+        if self.checkpoint or self.supernet:
+            return "none"
+        from nassearch.sources import is_converted
+
+        return "instatune" if is_converted(self) else "sandwich"
 
     def to_yaml(self) -> str:
         """Return the configuration as a YAML file that `load_config` reads back."""

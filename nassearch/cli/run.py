@@ -72,7 +72,9 @@ def run(
     train: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD", help="sandwich, progressive-shrinking, single-path, instatune or none. Default: sandwich."
+            metavar="METHOD",
+            help="sandwich, progressive-shrinking, single-path, instatune or none. Default: sandwich; instatune for the "
+            "space of a pre-trained model.",
         ),
     ] = None,
     importance_order: Annotated[

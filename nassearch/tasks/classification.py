@@ -39,7 +39,7 @@ class ImageClassification(Classification):
         label_smoothing: Of the training loss.
         transport: How `to_payload` carries files: ``"object"`` (their bytes) or ``"path"``.
         details: More for `describe`.
-        training_defaults: Settings of supernet training. Default: by the size of the train split.
+        training_defaults: Settings of supernet training. Default: by the size of the train split, for random weights.
         fingerprint: Where it is known already.
         statistics: Mean and standard deviation of each channel, where they are known already; three of them make
             three channels of grey images.

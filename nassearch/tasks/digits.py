@@ -56,7 +56,7 @@ def build(request: TaskRequest) -> Task:
         splits[name] = np.arange(start, end)
         start = end
 
-    from nassearch.tasks.image_task import statistics_of
+    from nassearch.tasks.image_task import PRETRAINED_DEFAULTS, statistics_of
     from nassearch.tasks.images import ArrayImages
     from nassearch.tasks.pretrained import image_facts
 
@@ -74,7 +74,9 @@ def build(request: TaskRequest) -> Task:
         statistics=statistics_of(facts, 1, request),
         image_size=facts.size,
         # About 75 CPU seconds of the sandwich rule on mobilenetv3-tiny.
-        training_defaults={
+        training_defaults=PRETRAINED_DEFAULTS
+        if request.model
+        else {
             "epochs": 36,
             "batch_size": 32,
             "lr": 0.15,

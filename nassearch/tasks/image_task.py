@@ -19,6 +19,17 @@ from nassearch.tasks.pretrained import ImageFacts, image_facts
 from nassearch.tasks.splits import SPLITS, make_splits
 
 LARGEST_DEFAULT_SIZE = 224
+PRETRAINED_DEFAULTS = {
+    "epochs": 5,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "lr": 5e-5,
+    "weight_decay": 0.01,
+    "warmup": 0.1,
+    "decay": "linear",
+    "clip_norm": 1.0,
+}
+"""Settings of the training where the run has a pre-trained model, which is fine-tuned only."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,7 @@ def image_arguments(request: TaskRequest, images: LabelledImages) -> dict[str, A
         augmentation=ShiftFlip(shift, options["flip"]) if shift or options["flip"] else None,
         label_smoothing=options["label_smoothing"],
         transport=options["transport"],
+        training_defaults=PRETRAINED_DEFAULTS if request.model else None,
         statistics=statistics_of(facts, int(source.load(np.array([0])).shape[3]), request),
         details={
             "source": images.origin,

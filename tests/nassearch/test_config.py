@@ -7,6 +7,7 @@ import pytest
 
 from nassearch.config import import_plugins, make_config, parse_set, read_yaml
 from nassearch.errors import ConfigError
+from nassearch.tasks import make_task
 
 GOOD = {"space": "mobilenetv3-tiny", "task": "digits", "objectives": ["top1:max"]}
 
@@ -62,8 +63,11 @@ def test_sets_are_yaml_values_with_exponents_as_numbers() -> None:
     assert given == {"a": {"b": 3, "c": [1, "x"]}, "d": 0.001, "e": True, "f": -20000.0, "g": "1e3x"}
 
 
-def test_training_defaults_to_none_when_weights_are_given() -> None:
+def test_training_defaults_to_none_when_weights_are_given(tmp_path: Path) -> None:
     assert make_config(GOOD).train_method == "sandwich"
+    assert make_config(GOOD | {"space": "auto", "model": "m"}).train_method == "instatune"
+    assert make_config(GOOD | {"space": "auto", "supernet": "x"}).train_method == "none"
+    assert make_task("digits", model=str(tmp_path)).training_defaults["epochs"] == 5
     assert make_config(GOOD | {"checkpoint": "x.pth"}).train_method == "none"
     assert make_config(GOOD | {"checkpoint": "x.pth", "train": {"method": "single-path"}}).train_method == "single-path"
 
