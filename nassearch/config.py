@@ -55,7 +55,7 @@ class TrainConfig(_Section):
 
     Attributes:
         method: ``sandwich``, ``progressive-shrinking``, ``single-path``, ``instatune`` or ``none``. Default:
-            ``instatune`` for the space of a pre-trained model, else ``sandwich``; ``none`` when trained weights are given.
+            ``instatune`` for the space of a pre-trained model, else ``sandwich``; ``none`` when weights are given.
         batch_size: Images a step. Default: the task's.
         settings: Fields of `supernets.training.TrainSettings` (``epochs``, ``lr``, …) over the task's defaults.
         options: Options of the method (``n_random``, …).

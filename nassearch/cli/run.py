@@ -73,8 +73,8 @@ def run(
         str | None,
         typer.Option(
             metavar="METHOD",
-            help="sandwich, progressive-shrinking, single-path, instatune or none. Default: sandwich; instatune for the "
-            "space of a pre-trained model.",
+            help="sandwich, progressive-shrinking, single-path, instatune or none. Default: sandwich; of a pre-trained "
+            "model: instatune.",
         ),
     ] = None,
     importance_order: Annotated[
