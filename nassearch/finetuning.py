@@ -13,6 +13,7 @@ from nassearch.console import Console, make_console
 from nassearch.errors import ConfigError
 from nassearch.folders import locked
 from nassearch.manifest import versions, write_json
+from nassearch.problem import training_settings
 from nassearch.runs import SUPERNET_FOLDER, Record, Run
 
 if TYPE_CHECKING:
@@ -25,19 +26,21 @@ if TYPE_CHECKING:
 
 WEIGHTS, RESULT, SETTINGS = "model.safetensors", "result.json", "finetune.json"
 _SPLITS = ("search", "report")
+_OF_SUPERNETS = ("freeze", "gradient_checkpointing", "lora_rank", "lora_alpha", "lora_targets", "lora_train")
+_INSTATUNE: dict[str, Any] = {"method": "instatune", "settings": {}, "options": {}}
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a subnet is trained on.
+    """How a subnet is trained on, where that differs from how the run trained its supernet.
 
     Attributes:
-        epochs: Passes over the training data. Default: the task's, a tenth of it where it is meant for training anew.
-        lr: Peak learning rate. Default: the task's; of SGD, which trains anew, a tenth of it.
-        alpha: Weight of the labels; the rest is that of the largest subnet of the run, the teacher.
+        epochs: Passes over the training data. Default: the run's, a tenth of it where it trained anew.
+        lr: Peak learning rate. Default: the run's, a tenth of it where it trained anew.
+        alpha: Weight of the labels; the rest is that of the largest subnet of the run, the teacher. 1: no teacher.
         temperature: Of the distillation.
         distill: Whether there is a teacher.
-        batch_size: Inputs of a step. Default: the task's.
+        batch_size: Inputs of a step. Default: the run's.
     """
 
     epochs: int | None = None
@@ -48,33 +51,64 @@ class FinetuneSettings:
     batch_size: int | None = None
 
     def training(self, run: Run, task: Task) -> TrainSettings:
-        """Return the settings of the training.
+        """Return the settings of the training: the run's own; those of `instatune` where it took weights as they were.
+
+        What only a supernet can have (`left_out`) is left out.
 
         Raises:
             ConfigError: Values that make no sense, all of them together.
         """
-        from dataclasses import fields
-
         from supernets.training import TrainSettings
 
-        known = {f.name for f in fields(TrainSettings)}
-        values = {k: v for k, v in task.training_defaults.items() if k in known and k not in ("options", "steps")}
-        anew = values.get("optimizer", "sgd") == "sgd"
-        epochs, lr = int(values.get("epochs", 10)), float(values.get("lr", TrainSettings(epochs=1).lr))
-        values |= {
-            "epochs": (max(1, epochs // 10) if anew else epochs) if self.epochs is None else self.epochs,
-            "lr": (lr / 10 if anew else lr) if self.lr is None else self.lr,
-            "seed": run.config.seed,
-            "evaluate_every": 0,
-        }
+        base = _run_settings(run, task)
+        values: dict[str, Any] = {"evaluate_every": 0} | {n: getattr(TrainSettings(epochs=1), n) for n in _OF_SUPERNETS}
+        if _trained_anew(run, base):
+            values["lr"] = base.lr / 10
+            values |= {n: max(1, v // 10) for n in ("epochs", "steps") if (v := getattr(base, n)) is not None}
+        if self.epochs is not None:
+            values |= {"epochs": self.epochs, "steps": None}
+        if self.lr is not None:
+            values["lr"] = self.lr
         options: dict[str, Any] = {"random_subnets": 0, "alpha": 1.0, "gamma": 0.0}
-        if self.distill:
+        if self.distill and self.alpha != 1:
             teacher = str((run.folder / SUPERNET_FOLDER).resolve())
             options |= {"alpha": self.alpha, "gamma": 1.0, "temperature": self.temperature, "teacher": teacher}
-        settings = TrainSettings(**values, options=options)
-        if faults := settings.faults():
+        settings = replace(base, **values, options=options)
+        faults = settings.faults()
+        if self.batch_size is not None and self.batch_size < 1:
+            faults.append(f"batch_size must be at least 1, got {self.batch_size!r}")
+        if faults:
             raise ConfigError([f"finetune: {fault}" for fault in faults])
         return settings
+
+    def inputs_of_a_step(self, run: Run, task: Task) -> int:
+        """Return the batch size."""
+        return self.batch_size or run.config.train.batch_size or int(task.training_defaults.get("batch_size", 128))
+
+
+def left_out(run: Run, task: Task) -> list[str]:
+    """Return the names of the run's training settings that a single network cannot have."""
+    from supernets.training import TrainSettings
+
+    base, plain = _run_settings(run, task), TrainSettings(epochs=1)
+    return [n for n in _OF_SUPERNETS if getattr(base, n) != getattr(plain, n)]
+
+
+def _run_settings(run: Run, task: Task) -> TrainSettings:
+    """Return how the run trained its supernet, or how `instatune` would on its task."""
+    config = run.config
+    if config.train_method == "none":
+        config = config.model_copy(update={"train": config.train.model_copy(update=_INSTATUNE)})
+    settings = training_settings(config, task)
+    if settings is None:
+        raise AssertionError("a method was given")
+    return settings
+
+
+def _trained_anew(run: Run, settings: TrainSettings) -> bool:
+    """Return whether the run trained by SGD from random weights: its peak is too high for what is trained already."""
+    c = run.config
+    return settings.optimizer == "sgd" and c.train_method != "none" and not (c.model or c.supernet or c.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -135,15 +169,17 @@ def finetune(
     settings = settings or FinetuneSettings()
     training = settings.training(run, task)
     folder = out or run.folder / "finetuned" / str(record.id)
-    asked = json.loads(json.dumps({"id": record.id, "architecture": record.arch, "training": training.to_json()}))
+    size = settings.inputs_of_a_step(run, task)
+    asked = _asked(record, training, size)
     _check_folder(folder, asked)
     single = _extracted(run, task, net, record)
-    size = settings.batch_size or int(task.training_defaults.get("batch_size", 128))
     data = task.training_data(size, seed=run.config.seed)
     try:
         prepare("instatune", training, single, data)
     except SupernetError as error:
         raise ConfigError(str(error)) from error
+    if names := left_out(run, task):
+        console.print(f"the run's {', '.join(names)} left out: all weights of the one network are trained")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if not (folder / SETTINGS).exists():
@@ -178,6 +214,17 @@ def finetune(
             _export(run, record, net, single, folder / format, format, after)
     _print(console, record, before, after)
     return FinetuneResult(folder, record, before, after)
+
+
+def _asked(record: Record, training: TrainSettings, batch_size: int) -> dict[str, Any]:
+    """Return, as JSON data, what tells a fine-tuning of a run from its others."""
+    options = dict(training.options)
+    if "teacher" in options:
+        options["teacher"] = SUPERNET_FOLDER  # within the run, which may be moved
+    settings = training.to_json() | {"options": options}
+    asked = {"id": record.id, "architecture": record.arch, "batch_size": batch_size, "training": settings}
+    kept: dict[str, Any] = json.loads(json.dumps(asked))
+    return kept
 
 
 def _check_folder(folder: Path, asked: dict[str, Any]) -> None:

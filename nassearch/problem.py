@@ -217,7 +217,7 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
     faults += model_faults
     # Data come last: reading them may take long, and the cheap faults are known by then.
     task = faults.catch(lambda: _task(config, base))
-    training = faults.catch(lambda: _training(config, task)) if task else None
+    training = faults.catch(lambda: training_settings(config, task)) if task else None
     source: Source | None = None
     if task is not None:
         config = _canonical(config, task, objectives or [], constraints or [])
@@ -293,7 +293,14 @@ def _task(config: RunConfig, base: Path | None) -> Task:
     return make_task(config.task, seed=config.seed, base=base, model=config.model)
 
 
-def _training(config: RunConfig, task: Task) -> TrainSettings | None:
+def training_settings(config: RunConfig, task: Task) -> TrainSettings | None:
+    """Return how a run trains its supernet: the task's settings, under those of the method, under the run's own.
+
+    None where it trains none.
+
+    Raises:
+        ConfigError: Unknown settings or wrong values, all of them together.
+    """
     if config.train_method == "none":
         return None
     from dataclasses import fields

@@ -151,9 +151,29 @@ class Supernet(nn.Module, ABC):
         Raises:
             SupernetError: The family writes no sequences (the default).
         """
-        raise SupernetError(
+        raise self._no_sequences()
+
+    def generate_with(
+        self, module: nn.Module, arch: Architecture, inputs: Inputs, *, beam: int = 1, length: int | None = None
+    ) -> Tensor:
+        """Return the token sequences that an extracted network writes, as `generate` does for the active subnet.
+
+        Args:
+            module: What `extract` returned for the architecture, trained on or not.
+            arch: The architecture.
+            inputs: See `generate`.
+            beam: See `generate`.
+            length: See `generate`.
+
+        Raises:
+            SupernetError: The family writes no sequences (the default).
+        """
+        raise self._no_sequences()
+
+    def _no_sequences(self) -> SupernetError:
+        return SupernetError(
             f"supernet family {self.family!r} writes no sequences, which the task needs; choose a translation supernet "
-            "such as hat-multi30k, or override Supernet.generate in the family"
+            "such as hat-multi30k, or override Supernet.generate and generate_with in the family"
         )
 
     def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:

@@ -74,6 +74,15 @@ class FixedSupernet(Supernet):
         """Return what the plain network returns."""
         return self.module(*args, **kwargs)
 
+    def generate(self, inputs: Inputs, *, beam: int = 1, length: int | None = None) -> Tensor:
+        """Return the token sequences that the plain network writes, searched as the supernet does.
+
+        Raises:
+            SupernetError: The supernet's family writes no sequences.
+        """
+        (net,) = self._of
+        return net.generate_with(self.module, self._active, inputs, beam=beam, length=length)
+
     def extract(self, arch: Architecture) -> nn.Module:
         """Return a copy of the network, with the statistics that it uses now."""
         self.space.validate(arch)

@@ -231,30 +231,41 @@ class HatSupernet(Supernet):
         Raises:
             SupernetError: Inputs that go by position, are too long or not of the vocabulary.
         """
+        modes = [(m, m.training) for m in self.modules()]
+        try:
+            self.eval()
+            return self._translations(self.model, inputs, beam, length, cache)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    @torch.no_grad()
+    def generate_with(
+        self, module: nn.Module, arch: Architecture, inputs: Inputs, *, beam: int = 1, length: int | None = None
+    ) -> Tensor:
+        """Return translations by a network that `extract` returned, as `generate` does, whatever mode it is in.
+
+        Raises:
+            SupernetError: As `generate`.
+        """
+        # What was traced is the forward pass alone; the search needs encoder and single steps.
+        network = static.with_weights(self._network_config(self._canonical(arch)), module.state_dict()).eval()
+        return self._translations(network, inputs, beam, length, cache=True)
+
+    def _translations(
+        self, network: TranslationTransformer, inputs: Inputs, beam: int, length: int | None, cache: bool
+    ) -> Tensor:
         if not isinstance(inputs, Mapping):
             raise SupernetError("a translation needs inputs by name: input_ids and attention_mask")
         if beam < 1:
             raise SupernetError(f"beam={beam}; at least 1 hypothesis is needed")
-        self._check_ids(inputs["input_ids"], self.source_vocab_size, "source")
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        self._check_ids(ids, self.source_vocab_size, "source")
         wanted = self.max_length if length is None else length
         self._check_length(wanted, "target")
-        modes = [(m, m.training) for m in self.modules()]
-        try:
-            self.eval()
-            return beam_search(
-                self.model,
-                inputs["input_ids"],
-                inputs["attention_mask"],
-                beam=beam,
-                length=wanted,
-                begin=END,
-                end=END,
-                padding=PADDING,
-                cache=cache,
-            )
-        finally:
-            for module, training in modes:
-                module.training = training
+        return beam_search(
+            network, ids, mask, beam=beam, length=wanted, begin=END, end=END, padding=PADDING, cache=cache
+        )
 
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Do nothing: layer normalisation has no statistics."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import supernets.training.loop as loop
 from nassearch.console import make_console
 from nassearch.errors import ConfigError
-from nassearch.finetuning import FinetuneSettings, finetune
+from nassearch.finetuning import FinetuneSettings, finetune, left_out
 from nassearch.runs import Run
 
 QUIET = make_console(quiet=True)
@@ -61,3 +63,54 @@ def test_the_teacher_makes_a_difference_and_settings_are_checked(finished: Path,
     with pytest.raises(ConfigError, match="finetune: lr must be a number > 0"):
         finetune(run, "knee", FinetuneSettings(lr=-1.0), out=tmp_path / "bad", console=QUIET)
     assert not (tmp_path / "bad").exists()
+
+
+def edited(run_folder: Path, **changes: object) -> Run:
+    """Return the run as if it had been started with other settings."""
+    path = run_folder / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+    return Run(run_folder)
+
+
+def test_it_starts_from_how_the_run_was_trained(run_folder: Path) -> None:
+    train = {"method": "instatune", "batch_size": 16, "settings": {"epochs": 3, "weight_decay": 0.2, "lora_rank": 4}}
+    run = edited(run_folder, train=train)
+    task, settings = run.task(), FinetuneSettings()
+    found = settings.training(run, task)
+    assert (found.optimizer, found.lr, found.decay, found.clip_norm) == ("adamw", 5e-5, "linear", 1.0)  # the method's
+    assert (found.epochs, found.weight_decay) == (3, 0.2)  # the run's
+    assert found.lora_rank == 0
+    assert left_out(run, task) == ["lora_rank"]
+    assert settings.inputs_of_a_step(run, task) == 16
+    assert FinetuneSettings(batch_size=8).inputs_of_a_step(run, task) == 8
+
+    sgd = {"method": "sandwich", "settings": {"steps": 50, "lr": 0.4, "freeze": ["*bias"]}}
+    run = edited(run_folder, train=sgd)
+    found = settings.training(run, task)
+    assert (found.optimizer, found.lr, found.steps, found.epochs) == ("sgd", 0.04, 5, None)  # from random weights
+    assert left_out(run, task) == ["freeze"]
+    assert FinetuneSettings(epochs=2, lr=0.3).training(run, task).to_json().items() >= {"epochs": 2, "lr": 0.3}.items()
+    assert settings.training(edited(run_folder, model="timm:some"), task).lr == 0.4  # from a trained model
+
+    run = edited(run_folder, model=None, supernet=str(run_folder / "supernet"), train={"settings": {"epochs": 99}})
+    found = settings.training(run, task)  # it did not train
+    assert (found.optimizer, found.lr, found.epochs) == ("adamw", 5e-5, task.training_defaults["epochs"])
+
+
+def test_batch_size_tells_fine_tunings_apart_and_a_moved_run_has_the_same(run_folder: Path, tmp_path: Path) -> None:
+    done = finetune(Run(run_folder), "knee", FinetuneSettings(epochs=1), console=QUIET)
+    moved = Run(shutil.move(run_folder, tmp_path / "moved"))
+    again = finetune(moved, "knee", FinetuneSettings(epochs=1, batch_size=32), console=QUIET)  # the run's own
+    assert again.after == done.after
+    with pytest.raises(ConfigError, match="fine-tuning with other settings"):
+        finetune(moved, "knee", FinetuneSettings(epochs=1, batch_size=16), console=QUIET)
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        finetune(moved, "knee", FinetuneSettings(batch_size=0), console=QUIET)
+
+
+def test_labels_alone_need_no_teacher(finished: Path) -> None:
+    run = Run(finished)
+    task = run.task()
+    alone = FinetuneSettings(distill=False).training(run, task)
+    assert FinetuneSettings(alpha=1.0).training(run, task) == alone
+    assert "teacher" not in alone.options

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces import get_space, hat_space
 from supernets import CheckpointError, SupernetError, call
 from supernets.conformance import SupernetConformance, randomise
+from supernets.fixed import FixedSupernet
 from supernets.hat import HatSupernet, load_hat_checkpoint
 from supernets.hat.beam import beam_search
 
@@ -145,6 +146,23 @@ def test_generating_keeps_the_mode(net):
     net.generate(net.example_inputs(), length=3)
     assert net.training
     assert not net.model.encoder_dropout.training
+
+
+def test_one_subnet_alone_translates_as_the_supernet(net):
+    inputs = net.example_inputs(batch_size=3)
+    inputs["attention_mask"][1, 3:] = 0
+    found = set()
+    for arch in architectures(net):
+        alone = FixedSupernet(net, arch).train()  # dropout has no part in it, whatever the mode
+        with net.activated(arch):
+            expected = net.generate(inputs, beam=3, length=8)
+        assert torch.equal(alone.generate(inputs, beam=3, length=8), expected)
+        found.add(str(expected.tolist()))
+        with torch.no_grad():
+            for p in alone.module.parameters():
+                p.neg_()
+        assert not torch.equal(alone.generate(inputs, beam=3, length=8), expected)  # it is the network's weights
+    assert len(found) > 2
 
 
 def test_what_is_timed_is_a_whole_translation(net):
