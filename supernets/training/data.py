@@ -72,9 +72,7 @@ def training_stream(data: TrainingData, start: int) -> Iterator[Batch]:
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on a device."""
-    return batch._replace(
-        inputs=inputs_to(batch.inputs, device), targets=batch.targets.to(device, non_blocking=True)
-    )
+    return batch._replace(inputs=inputs_to(batch.inputs, device), targets=batch.targets.to(device, non_blocking=True))
 
 
 def first_inputs(data: TrainingData, count: int, device: torch.device) -> Iterator[Inputs]:
