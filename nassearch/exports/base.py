@@ -57,8 +57,12 @@ class ExportFormat(ABC):
         """Load what `write` wrote and return the outputs of each batch; batch sizes differ."""
 
     @abstractmethod
-    def usage(self) -> str:
-        """Return the few lines of Python with which a user loads and calls the model."""
+    def usage(self, example: Inputs) -> str:
+        """Return the few lines of Python with which a user loads and calls the model.
+
+        Args:
+            example: Inputs as the model takes them: by name or by position.
+        """
 
 
 F = TypeVar("F", bound=type[ExportFormat])

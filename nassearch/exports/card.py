@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nassearch.exports.base import ExportFormat
+from nassearch.exports.inputs import input_shapes
 from nassearch.manifest import versions
 from nassearch.runs import Record, Run
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def card_json(run: Run, record: Record, exporter: ExportFormat, difference: float, example: Inputs) -> dict[str, Any]:
     """Return the card as JSON data."""
-    from nassearch.exports.export import input_shapes
-
     return {
         "format": exporter.name,
         "form": exporter.form,
@@ -51,7 +50,7 @@ def _active(run: Run, record: Record) -> list[str]:
     return [gene.name for gene, used in zip(run.space.genes, active, strict=True) if used]
 
 
-def card_markdown(card: dict[str, Any], exporter: ExportFormat) -> str:
+def card_markdown(card: dict[str, Any], exporter: ExportFormat, example: Inputs) -> str:
     """Return the card for people."""
     metrics = card["metrics"]
     names = sorted({m for part in metrics.values() for m in part})
@@ -69,7 +68,7 @@ def card_markdown(card: dict[str, Any], exporter: ExportFormat) -> str:
     return f"""# Subnet {card["subnet"]} of `{card["space"]}`, as {card["format"]}
 
 ```python
-{exporter.usage()}
+{exporter.usage(example)}
 ```
 
 {_form(card)}Inputs:

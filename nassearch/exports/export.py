@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nassearch.errors import ConfigError, ExportError
 from nassearch.exports.base import ExportFormat, Subject, make_export
 from nassearch.exports.card import card_json, card_markdown
+from nassearch.exports.inputs import other_counts, text_length
 from nassearch.manifest import replace_folder
 from nassearch.pretrained import local_folder
 from nassearch.runs import Record, Run
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from supernets import Supernet
     from supernets.base import Inputs
 
@@ -116,7 +114,7 @@ def export_subject(
         difference = _verify(exporter, subject, net, record, scratch)
         card = card_json(run, record, exporter, difference, subject.example)
         (scratch / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        (scratch / "README.md").write_text(card_markdown(card, exporter), encoding="utf-8")
+        (scratch / "README.md").write_text(card_markdown(card, exporter, subject.example), encoding="utf-8")
         if folder.exists() and replace:  # an earlier export of this run
             shutil.rmtree(folder)
         replace_folder(scratch, folder)
@@ -127,7 +125,7 @@ def export_subject(
 
 
 def _verify(exporter: ExportFormat, subject: Subject, net: Supernet, record: Record, folder: Path) -> float:
-    """Return the greatest difference of the loaded export to the subnet, over batch sizes and lengths.
+    """Return the greatest difference of the loaded export to the subnet, over batch sizes, lengths and counts.
 
     Raises:
         ExportError: It is more than the format's tolerance, or shapes differ.
@@ -137,8 +135,10 @@ def _verify(exporter: ExportFormat, subject: Subject, net: Supernet, record: Rec
     from predictors.backends.onnx_export import plain_outputs
 
     batches: list[Inputs] = [subject.example, net.example_inputs(record.arch, batch_size=3)]
-    if "sequence" in signature(net.example_inputs).parameters and (length := _length(subject.example)) > 1:
+    if "sequence" in signature(net.example_inputs).parameters and (length := text_length(subject.example)) > 1:
         batches.append(net.example_inputs(record.arch, batch_size=2, sequence=length - 1))  # type: ignore[call-arg]
+    if (uneven := other_counts(batches[0], batches[1])) is not None:
+        batches.append(uneven)
     worst = 0.0
     for batch, got in zip(batches, exporter.outputs(folder, batches), strict=True):
         with torch.no_grad():
@@ -156,20 +156,3 @@ def _verify(exporter: ExportFormat, subject: Subject, net: Supernet, record: Rec
                     f"{exporter.tolerance:g}); nothing was written"
                 )
     return worst
-
-
-def _length(inputs: Inputs) -> int:
-    """Return the tokens of texts among inputs; 0 without texts."""
-    tensors = inputs.values() if isinstance(inputs, Mapping) else inputs
-    return next((int(t.shape[1]) for t in tensors if t.dim() == 2 and not t.is_floating_point()), 0)
-
-
-def input_shapes(example: Inputs) -> dict[str, dict[str, Any]]:
-    """Return name -> shape (the batch as "batch") and dtype of each input."""
-    items = example.items() if isinstance(example, Mapping) else ((f"input_{i}", t) for i, t in enumerate(example))
-    return {n: {"shape": _open_shape(t), "dtype": str(t.dtype).removeprefix("torch.")} for n, t in items}
-
-
-def _open_shape(tensor: Tensor) -> list[Any]:
-    text = tensor.dim() == 2 and not tensor.is_floating_point()
-    return ["batch", "sequence"] if text else ["batch", *tensor.shape[1:]]

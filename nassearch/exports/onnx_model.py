@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nassearch.exports.base import ExportFormat, Subject, register_export
+from nassearch.exports.inputs import comments, variables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,9 +44,16 @@ class OnnxModel(ExportFormat):
             results.append(tuple(torch.from_numpy(o) for o in session.run(None, feed)))
         return results
 
-    def usage(self) -> str:
-        """Return how to load it."""
+    def usage(self, example: Inputs) -> str:
+        """Return how to load and call it."""
+        names = variables(example)
+        if isinstance(example, Mapping):
+            feed = "{" + ", ".join(f'"{name}": {name}' for name in names) + "}"
+        else:
+            feed = f"dict(zip((i.name for i in session.get_inputs()), [{', '.join(names)}]))"
         return f"""import onnxruntime
 
 session = onnxruntime.InferenceSession("{FILE}")
-(logits,) = session.run(None, {{session.get_inputs()[0].name: images}})  # float32 [batch, channels, height, width]"""
+# NumPy arrays
+{comments(example)}
+logits = session.run(None, {feed})[0]"""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nassearch.errors import ExportError
 from nassearch.exports.base import ExportFormat, Subject, register_export
+from nassearch.exports.inputs import comments, variables
 from nassearch.exports.outside import run_outside
 
 if TYPE_CHECKING:
@@ -55,9 +56,14 @@ class StateDict(ExportFormat):
         loader = "sys.path.insert(0, folder)\nfrom model import load_model\nmodel = load_model()"
         return run_outside(loader, folder, batches, f"the exported {SOURCE}")
 
-    def usage(self) -> str:
-        """Return how to load it."""
-        return """from model import load_model  # model.py and model.safetensors of this folder
+    def usage(self, example: Inputs) -> str:
+        """Return how to load and call it."""
+        names = variables(example)
+        # Models that take their inputs by name are those of transformers: the first of their outputs counts.
+        by_name = isinstance(example, Mapping)
+        call = f"model({', '.join(f'{n}={n}' for n in names)})[0]" if by_name else f"model({', '.join(names)})"
+        return f"""from model import load_model  # model.py and model.safetensors of this folder
 
 model = load_model()
-logits = model(images)  # float32 [batch, channels, height, width]"""
+{comments(example)}
+logits = {call}"""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nassearch.errors import ExportError
 from nassearch.exports.base import ExportFormat, Subject, register_export
+from nassearch.exports.inputs import comments, variables
 from nassearch.exports.outside import run_outside
 
 if TYPE_CHECKING:
@@ -59,12 +60,13 @@ class TimmFolder(ExportFormat):
         loader = 'import timm\nmodel = timm.create_model(f"local-dir:{folder}", pretrained=True)'
         return run_outside(loader, folder, batches, "the exported folder")
 
-    def usage(self) -> str:
+    def usage(self, example: Inputs) -> str:
         """Return how to load it."""
-        return """import timm
+        return f"""import timm
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder
-logits = model(images)"""
+{comments(example)}
+logits = model({", ".join(variables(example))})"""
 
 
 def _options(module: Any) -> dict[str, Any]:

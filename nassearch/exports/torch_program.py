@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nassearch.exports.base import ExportFormat, Subject, register_export
+from nassearch.exports.inputs import comments, variables
+from predictors.backends.dimensions import first_dimensions, is_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,15 +28,16 @@ class TorchProgram(ExportFormat):
 
         from predictors.backends.onnx_export import TupleOutput
 
-        batch = torch.export.Dim("batch", min=1, max=65_536)
         example = subject.example
         keywords = list(example) if isinstance(example, Mapping) else None
         tensors = tuple(example.values()) if isinstance(example, Mapping) else example
+        names = first_dimensions(tensors)
+        first = {name: torch.export.Dim(name, min=1, max=65_536) for name in names}
         with torch.no_grad():
             program = torch.export.export(
                 TupleOutput(subject.module, keywords).eval(),
                 tensors,
-                dynamic_shapes=(tuple(_open(t, batch) for t in tensors),),
+                dynamic_shapes=(tuple(_open(t, first[name]) for t, name in zip(tensors, names, strict=True)),),
             )
         torch.export.save(program, folder / FILE)
 
@@ -46,17 +49,17 @@ class TorchProgram(ExportFormat):
         with torch.no_grad():
             return [tuple(module(*(b.values() if isinstance(b, Mapping) else b))) for b in batches]
 
-    def usage(self) -> str:
-        """Return how to load it."""
+    def usage(self, example: Inputs) -> str:
+        """Return how to load and call it."""
         return f"""import torch
 
 model = torch.export.load("{FILE}").module()
-(logits,) = model(images)  # float32 [batch, channels, height, width]"""
+{comments(example)}
+logits = model({", ".join(variables(example))})[0]"""
 
 
 def _open(tensor: Tensor, batch: Any) -> dict[int, Any]:
     """Return the open dimensions of an input: the batch, and the length of texts."""
     import torch
 
-    text = tensor.dim() == 2 and not tensor.is_floating_point()
-    return {0: batch, 1: torch.export.Dim.AUTO} if text else {0: batch}
+    return {0: batch, 1: torch.export.Dim.AUTO} if is_text(tensor) else {0: batch}

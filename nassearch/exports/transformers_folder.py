@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nassearch.errors import ExportError
 from nassearch.exports.base import ExportFormat, Subject, register_export
+from nassearch.exports.inputs import comments, variables
 from nassearch.exports.outside import run_outside
 
 if TYPE_CHECKING:
@@ -103,13 +104,14 @@ class TransformersFolder(ExportFormat):
         )
         return run_outside(loader, folder, batches, "the exported folder")
 
-    def usage(self) -> str:
+    def usage(self, example: Inputs) -> str:
         """Return how to load it."""
         trust = "" if self.form == "stock" else ", trust_remote_code=True"
         return f"""from transformers import {self._auto}
 
 model = {self._auto}.from_pretrained("."{trust})  # this folder
-logits = model(**inputs).logits"""
+{comments(example)}
+logits = model({", ".join(f"{n}={n}" for n in variables(example))})[0]"""
 
 
 def _auto_class(module: Any) -> str:

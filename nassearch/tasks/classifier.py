@@ -27,6 +27,7 @@ class Classification(Task):
         label_smoothing: Of the training loss.
         details: More for `describe`.
         tally: Makes what counts right answers: the metrics are what it returns.
+        shared_inputs: Names of inputs that all items of a batch have together.
     """
 
     labels: NDArray[np.int64]
@@ -35,6 +36,7 @@ class Classification(Task):
     label_smoothing: float
     details: dict[str, Any]
     tally: Callable[[], Tally]
+    shared_inputs: frozenset[str] = frozenset()
 
     @abstractmethod
     def inputs(self, rows: NDArray[np.int64]) -> Inputs:
@@ -70,7 +72,7 @@ class Classification(Task):
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Return some items as a batch."""
-        return Batch(self.inputs(rows), torch.from_numpy(self.labels[rows]))
+        return Batch(self.inputs(rows), torch.from_numpy(self.labels[rows]), self.shared_inputs)
 
     def batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """Yield a split in its fixed order, without augmentation; the last batch may be smaller."""

@@ -28,6 +28,7 @@ class ImageTextClassification(ImageClassification):
 
     def __init__(self, *, prompts: Tokens, **arguments: Any) -> None:
         self.prompts = prompts
+        self.shared_inputs = frozenset(prompts.inputs(np.arange(1)))
         super().__init__(**arguments)
         self.training_defaults |= {"epochs": 3, "batch_size": 32}
 

@@ -56,7 +56,7 @@ class ImageTrainingSet:
         images = task.source.load(rows)
         if task.augmentation is not None:
             images = task.augmentation(images, positions, rng)
-        return Batch(task.to_inputs(images), torch.from_numpy(task.labels[rows]))
+        return Batch(task.to_inputs(images), torch.from_numpy(task.labels[rows]), task.shared_inputs)
 
     def calibration(self) -> Iterator[Inputs]:
         """Yield the inputs of the calibration split."""

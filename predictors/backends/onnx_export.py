@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from predictors.backends.base import Inputs, call, eval_copy, map_inputs, tensors_of
+from predictors.backends.dimensions import first_dimensions
 from predictors.backends.onnxruntime import onnx_missing
 from predictors.errors import BackendUnavailable, MeasurementError
 
@@ -64,7 +65,8 @@ def export_onnx(
             of the graph are named after the mapping's keys or the arguments of ``forward``, outputs after the
             keys of the module's outputs, or ``output``, or ``output_0`` and so on.
         path: Where to write the model; ``None`` writes nothing. Weights beyond 1.8 GB go to a file beside it.
-        dynamic_batch: Leave the first dimension of every input open, under the name ``batch``.
+        dynamic_batch: Leave the first dimension of every input open, under the name ``batch``; that of texts beside
+            images as ``texts``, for there may be more or fewer of them.
         dynamic_sequence: Leave the second dimension of every two-dimensional input open, as ``sequence``.
         opset: Version of the operator set.
 
@@ -188,13 +190,14 @@ def _dynamic_shapes(inputs: Inputs, batch: bool, sequence: bool) -> Any:
         return None
     names = list(inputs) if isinstance(inputs, Mapping) else [""] * len(inputs)
 
-    def spec(name: str, t: Tensor) -> dict[int, Any]:
-        dims: dict[int, Any] = {0: "batch"} if batch and t.dim() > 0 else {}
+    def spec(name: str, t: Tensor, first: str) -> dict[int, Any]:
+        dims: dict[int, Any] = {0: first} if batch and t.dim() > 0 else {}
         length = "decoder_sequence" if name.startswith("decoder") else "sequence"
         return {**dims, 1: length} if sequence and t.dim() == 2 else dims
 
     # Names, not ranges: positions limit the length, and torch infers by how much.
-    return (tuple(spec(name, t) for name, t in zip(names, tensors_of(inputs), strict=True)),)
+    tensors = list(tensors_of(inputs))
+    return (tuple(map(spec, names, tensors, first_dimensions(tensors))),)
 
 
 def _write(program: Any, path: Path) -> None:

@@ -19,10 +19,13 @@ class Batch(NamedTuple):
     Attributes:
         inputs: A tuple is positional, a mapping is by keyword; tensors ``[n, ...]``.
         targets: Tensor ``[n, ...]``.
+        shared: Names of inputs that all items have together, e.g. the texts of all classes ``[classes, tokens]``;
+            parts of a batch keep them whole.
     """
 
     inputs: Inputs
     targets: Tensor
+    shared: frozenset[str] = frozenset()
 
 
 class TrainingData(Protocol):
@@ -69,7 +72,7 @@ def training_stream(data: TrainingData, start: int) -> Iterator[Batch]:
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on a device."""
-    return Batch(inputs_to(batch.inputs, device), batch.targets.to(device, non_blocking=True))
+    return batch._replace(inputs=inputs_to(batch.inputs, device), targets=batch.targets.to(device, non_blocking=True))
 
 
 def first_inputs(data: TrainingData, count: int, device: torch.device) -> Iterator[Inputs]:

@@ -11,6 +11,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor, distributed
 
+from supernets.base import Inputs
 from supernets.training.checkpoint import has_checkpoint, load_checkpoint
 from supernets.training.data import Batch
 from supernets.training.errors import ResumeError, TrainingError
@@ -79,12 +80,19 @@ class ProcessTeam:
 
 
 def share(batch: Batch, team: Team) -> Batch:
-    """Return this worker's part of a batch: shares differ by one input at most, and may be empty."""
+    """Return this worker's part of a batch: shares differ by one input at most, and may be empty.
+
+    What all items have together, `Batch.shared`, stays whole.
+    """
     n = len(batch.targets)
     part = slice(n * team.rank // team.size, n * (team.rank + 1) // team.size)
     inputs = batch.inputs
-    mine = tuple(x[part] for x in inputs) if isinstance(inputs, tuple) else {k: x[part] for k, x in inputs.items()}
-    return Batch(mine, batch.targets[part])
+    mine: Inputs
+    if isinstance(inputs, tuple):
+        mine = tuple(x[part] for x in inputs)
+    else:
+        mine = {k: x if k in batch.shared else x[part] for k, x in inputs.items()}
+    return batch._replace(inputs=mine, targets=batch.targets[part])
 
 
 def start_alike(tensors: Sequence[Tensor], team: Team) -> None:

@@ -16,6 +16,7 @@ from nassearch.errors import ExportError
 from nassearch.exports import Subject, make_export
 from nassearch.exports.export import _verify
 from nassearch.exports.transformers_folder import _stock_fault
+from predictors.backends.onnx_export import plain_outputs
 from supernets import convert
 
 
@@ -58,7 +59,7 @@ def test_shapes_that_differ_by_layer_come_with_a_modelling_file(name: str, tmp_p
     exporter, difference = written("transformers", tmp_path, name)
     assert (exporter.form, difference) == ("own modelling file", 0.0)
     assert "trust_remote_code=True" in exporter.reason
-    assert "trust_remote_code=True" in exporter.usage()
+    assert "trust_remote_code=True" in exporter.usage({})
     assert list(json.loads((tmp_path / "config.json").read_text())["auto_map"].values()) == [
         "modeling_subnet.SubnetModel"
     ]
@@ -78,6 +79,43 @@ def test_folders_of_timm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "t5", "bart", "vit", "timm_vit"])
 def test_programs_take_any_batch_and_length(name: str, tmp_path: Path) -> None:
     assert written("torch", tmp_path, name)[1] <= 1e-5
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+def test_programs_take_more_images_than_texts(format: str, tmp_path: Path) -> None:
+    subject, net, arch = subject_of("clip")
+    exporter = make_export(format)
+    exporter.write(subject, tmp_path)
+    more = net.example_inputs(arch, batch_size=5)
+    for images, texts in ((2, 5), (5, 2), (1, 5)):
+        batch = {n: t[: images if n == "pixel_values" else texts] for n, t in more.items()}
+        (got,) = exporter.outputs(tmp_path, [batch])
+        with torch.no_grad():
+            expected = [t for _, t in plain_outputs(subject.module, batch)]
+        assert expected[0].shape == (images, texts)
+        for a, b in zip(got, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [("torch", "bert"), ("onnx", "bert"), ("state-dict", "bert"), ("onnx", "timm_vit")]
+)
+def test_the_code_of_the_card_runs(format: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, _, _ = subject_of(name)
+    exporter = make_export(format)
+    exporter.write(subject, tmp_path)
+    code, example = exporter.usage(subject.example), subject.example
+    given: dict[str, Any] = dict(example) if isinstance(example, dict) else {"images": example[0]}
+    with torch.no_grad():
+        ((_, expected),) = plain_outputs(subject.module, example)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        if format == "onnx":
+            given = {n: t.numpy() for n, t in given.items()}
+        exec(code, given)
+    torch.testing.assert_close(torch.as_tensor(given["logits"]), expected, rtol=1e-4, atol=1e-4)
+    assert ("# input_ids: int64 [batch, sequence]" in code) == (name == "bert")
+    assert ("# images: float32 [batch, 3, " in code) == (name != "bert")
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "t5", "timm_vit"])

@@ -47,6 +47,8 @@ def test_clip_is_fine_tuned_and_its_subnets_scored(image_folder, tokenizer):
     with torch.no_grad():
         wanted = clip().eval()(**batch.inputs).logits_per_image
         assert torch.equal(logits_of(net.eval()(**batch.inputs)), wanted)
+    trained = next(task.training_data(8).batches(0))
+    assert batch.shared == trained.shared == {"input_ids", "attention_mask"}
     settings = TrainSettings(steps=20, lr=3e-3, optimizer="adamw")
     report = train(
         net, task.training_data(8), lambda o, t: task.loss(logits_of(o), t), method="instatune", settings=settings

@@ -154,6 +154,18 @@ def test_shares_are_the_batch(n, size):
     assert max(lengths) - min(lengths) <= 1
 
 
+def test_what_all_items_have_together_is_not_shared_out():
+    class Member:
+        rank, size = 1, 2
+
+    texts = torch.arange(6).view(3, 2)
+    batch = Batch({"texts": texts, "images": torch.arange(4)}, torch.arange(4), frozenset({"texts"}))
+    part = share(batch, Member())
+    assert torch.equal(part.inputs["texts"], texts)
+    assert part.inputs["images"].tolist() == part.targets.tolist() == [2, 3]
+    assert share(part, Member()).inputs["texts"].shape == (3, 2)
+
+
 def test_a_team_needs_a_process_group():
     with pytest.raises(TrainingError, match="init_process_group"):
         ProcessTeam()
