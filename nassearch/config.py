@@ -55,7 +55,7 @@ class TrainConfig(_Section):
 
     Attributes:
         method: ``sandwich``, ``progressive-shrinking``, ``single-path`` or ``none``. Default: ``sandwich``,
-            or ``none`` when weights are given.
+            or ``none`` when weights are given, or the space is of a model whose subnets need none.
         batch_size: Images a step. Default: the task's.
         settings: Fields of `supernets.training.TrainSettings` (``epochs``, ``lr``, …) over the task's defaults.
         options: Options of the method (``n_random``, …).
@@ -162,7 +162,9 @@ class RunConfig(_Section):
         """The training method after defaults."""
         if self.train.method is not None:
             return self.train.method
-        return "none" if self.checkpoint or self.supernet else "sandwich"
+        from supernets import wants_training
+
+        return "none" if self.checkpoint or self.supernet or not wants_training(self.space) else "sandwich"
 
     def to_yaml(self) -> str:
         """Return the configuration as a YAML file that `load_config` reads back."""

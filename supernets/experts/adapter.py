@@ -16,6 +16,9 @@ class ExpertsAdapter:
     """Turns Mixture-of-Experts language models of transformers into supernets of expert configurations."""
 
     name = "experts"
+    space = "experts"
+    calibrated = True
+    trained = False
 
     @property
     def description(self) -> str:
