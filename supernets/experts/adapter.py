@@ -42,6 +42,9 @@ class ExpertsAdapter:
     ) -> Supernet:
         """Return the switchable twin; its largest subnet equals the model.
 
+        Bit for bit with one width. With several the neurons of each layer are sorted by importance, so that a sum is
+        taken in another order.
+
         Args:
             model: The model; not changed.
             calibration: Batches to gather statistics from, once; not those that a search is judged on. Without them the
@@ -75,6 +78,8 @@ class ExpertsAdapter:
         )
         if calibration is not None:
             net.calibrate(calibration)
+        if len(net.choices.width) > 1:  # a narrower expert is a prefix of its neurons
+            net.sort_by_importance()
         return net
 
 
