@@ -55,7 +55,8 @@ class TrainConfig(_Section):
 
     Attributes:
         method: ``sandwich``, ``progressive-shrinking``, ``single-path``, ``instatune`` or ``none``. Default:
-            ``instatune`` for the space of a pre-trained model, else ``sandwich``; ``none`` when weights are given.
+            ``instatune`` for the space of a pre-trained model, else ``sandwich``; ``none`` when weights are given, or
+            where the subnets of a model need no training.
         batch_size: Images a step. Default: the task's.
         settings: Fields of `supernets.training.TrainSettings` (``epochs``, ``lr``, …) over the task's defaults.
         options: Options of the method (``n_random``, …).
@@ -162,10 +163,11 @@ class RunConfig(_Section):
         """The training method after defaults."""
         if self.train.method is not None:
             return self.train.method
-        if self.checkpoint or self.supernet:
-            return "none"
         from nassearch.sources import is_converted
+        from supernets import wants_training
 
+        if self.checkpoint or self.supernet or not wants_training(self.space):
+            return "none"
         return "instatune" if is_converted(self) else "sandwich"
 
     def to_yaml(self) -> str:

@@ -10,6 +10,8 @@ ANALYTIC: Mapping[str, str] = {
     "params_m": "parameters, millions",
     "macs_m": "multiply-accumulates of one input, millions",
     "size_mb": "parameters and buffers, 1e6 bytes",
+    "active_params_m": "parameters that one token uses, millions; of supernets with experts",
+    "active_experts": "routed experts of one token, mean over the layers; of supernets with experts",
 }
 MEASURED: Mapping[str, str] = {
     "latency_ms": "median time of one inference, milliseconds",

@@ -88,7 +88,7 @@ def converted_source(config: RunConfig, task: Task) -> Source:
     import torch
 
     from nassearch.pretrained import load_pretrained
-    from supernets import SupernetError, convert, load
+    from supernets import SupernetError, convert, load, wants_calibration
 
     saved = config.supernet
     if saved is not None:  # the supernet of an earlier run, from which the space comes, too
@@ -107,7 +107,11 @@ def converted_source(config: RunConfig, task: Task) -> Source:
         notes = loaded.notes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # of the noise of a mixture's experts
-            return convert(loaded.module, space=config.space, **config.model_options)
+            options = dict(config.model_options)
+            if "calibration" not in options and wants_calibration(loaded.module, config.space):
+                limits = config.evaluation
+                options["calibration"] = task.calibration_inputs(limits.batch_size, limits.calibration_size)
+            return convert(loaded.module, space=config.space, **options)
 
     try:
         net = make()

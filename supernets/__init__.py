@@ -19,6 +19,8 @@ from supernets.registry import (
     register_family,
     register_supernet,
     supernet_options,
+    wants_calibration,
+    wants_training,
 )
 from supernets.serialization import from_payload, load, save, to_payload
 
@@ -50,4 +52,6 @@ __all__ = [
     "save",
     "supernet_options",
     "to_payload",
+    "wants_calibration",
+    "wants_training",
 ]

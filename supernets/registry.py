@@ -28,7 +28,8 @@ class Adapter(Protocol):
     """Turns one kind of pre-trained model into a supernet.
 
     An adapter that makes another kind of space of its models than ``auto`` has an attribute ``space``, the name under
-    which users ask for it, e.g. ``"experts"``; without one it serves `AUTO`.
+    which users ask for it, e.g. ``"experts"``; without one it serves `AUTO`. ``calibrated = True`` says that `convert`
+    takes batches as ``calibration``; ``trained = False`` that its subnets are good without any training.
     """
 
     @property
@@ -185,6 +186,20 @@ def _space_of(adapter: Adapter) -> str:
     return str(getattr(adapter, "space", AUTO))
 
 
+def wants_calibration(model: nn.Module, space: str = AUTO) -> bool:
+    """Return whether `convert` of a model takes ``calibration``: batches to gather statistics from."""
+    return bool(getattr(_adapter_of(model, space), "calibrated", False))
+
+
+def wants_training(space: str) -> bool:
+    """Return whether supernets of a conversion space are trained where the user says nothing of it."""
+    return all(getattr(a, "trained", True) for a in _ADAPTERS if _space_of(a) == space)
+
+
+def _adapter_of(model: nn.Module, space: str) -> Adapter | None:
+    return next((a for a in _ADAPTERS if space in (AUTO, _space_of(a)) and a.supports(model)), None)
+
+
 def convert(
     model: nn.Module,
     *,
@@ -211,10 +226,10 @@ def convert(
             family has no layers for it.
     """
     spec = mixture_spec(mixture, experts, mixture_options, init="copies")
+    adapter = _adapter_of(model, space)
+    if adapter is not None:
+        return _mixed(adapter.convert(model, **choices), spec)
     adapters = [a for a in _ADAPTERS if space in (AUTO, _space_of(a))]
-    for adapter in adapters:
-        if adapter.supports(model):
-            return _mixed(adapter.convert(model, **choices), spec)
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     supported = ", ".join(a.description for a in adapters) or "no model yet"
     what = "" if space == AUTO else f" for space {space!r}"

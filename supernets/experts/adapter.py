@@ -16,6 +16,9 @@ class ExpertsAdapter:
     """Turns Mixture-of-Experts language models of transformers into supernets of expert configurations."""
 
     name = "experts"
+    space = "experts"
+    calibrated = True
+    trained = False
 
     @property
     def description(self) -> str:
@@ -38,6 +41,9 @@ class ExpertsAdapter:
         **choices: Any,
     ) -> Supernet:
         """Return the switchable twin; its largest subnet equals the model.
+
+        Bit for bit with one width. With several the neurons of each layer are sorted by importance, so that a sum is
+        taken in another order.
 
         Args:
             model: The model; not changed.
@@ -72,6 +78,8 @@ class ExpertsAdapter:
         )
         if calibration is not None:
             net.calibrate(calibration)
+        if len(net.choices.width) > 1:  # a narrower expert is a prefix of its neurons
+            net.sort_by_importance()
         return net
 
 

@@ -26,7 +26,7 @@ class Observer:
     def __init__(self, block: Block, statistics: LayerStatistics) -> None:
         self._block = block
         self._into = statistics
-        self._filled = int(statistics.filled)
+        self._random = torch.Generator().manual_seed(int(statistics.tokens))
         self.mask: Tensor | None = None
         self._residual: Tensor | None = None
         self._logits: Tensor | None = None
@@ -102,14 +102,21 @@ class Observer:
         return (1 - torch.cosine_similarity(before, after, dim=1)).clamp(min=0)
 
     def _add_probes(self, hidden: Tensor) -> None:
-        """Keep a few tokens of each batch, as long as there is room; half of the room for batches to come."""
-        room = len(self._into.probes) - self._filled
-        take = min(len(hidden), (room + 1) // 2)
-        if take:
-            places = torch.linspace(0, len(hidden) - 1, take, device=hidden.device).round().long()
-            self._into.probes[self._filled : self._filled + take] = hidden[places].float()
-            self._filled += take
-            self._into.filled.fill_(self._filled)
+        """Keep a reservoir of the tokens (Vitter's algorithm R): each one seen has the same chance to be in it.
+
+        Draws are seeded, so all blocks keep the same tokens.
+        """
+        into, room = self._into, len(self._into.probes)
+        before = int(into.tokens) - len(hidden)  # the tokens are counted already
+        numbers = torch.arange(before + 1, before + len(hidden) + 1, dtype=torch.float64)
+        draws = (torch.rand(len(hidden), generator=self._random, dtype=torch.float64) * numbers).long()
+        places = torch.where(numbers <= room, numbers.long() - 1, draws)
+        taken = (places < room).nonzero().flatten()
+        last = dict(zip(places[taken].tolist(), taken.tolist(), strict=True))  # of several at a place the last stays
+        if last:
+            chosen = hidden[torch.tensor(list(last.values()), device=hidden.device)].float()
+            into.probes[torch.tensor(list(last), device=into.probes.device)] = chosen.to(into.probes.device)
+            into.filled.fill_(min(room, before + len(hidden)))
 
 
 def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatistics], batches: Iterable[Inputs]) -> int:

@@ -28,7 +28,7 @@ class LayerStatistics(nn.Module):
         logit_products: Sum over all tokens of products of router logits, float64 ``[E, E]``.
         outputs: Sum of f, float32 ``[E, H]``.
         neurons: Sum of the absolute values of the neurons, float32 ``[E, I]``.
-        probes: Some inputs of the block, evenly spread over the tokens seen, float32 ``[P, H]``; the first ``filled``
+        probes: Inputs of the block, a random sample of the tokens seen, float32 ``[P, H]``; the first ``filled``
             are used.
         filled: Number of probes, float64 ``[]``.
 

@@ -233,14 +233,18 @@ class ExpertSupernet(Supernet):
         """
         if not self.calibrated:
             raise SupernetError("this supernet was made without calibration; use convert(model, calibration=BATCHES)")
-        fresh = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES) for b in self.blocks]
-        device = next(self.model.parameters()).device
-        with self.activated(self._largest):
-            seen = calibration.gather(self.model, self.blocks, [f.to(device) for f in fresh], batches)
+        fresh, seen = self._gathered(batches)
         for old, new in zip(self.statistics, fresh, strict=True):
             old.load_state_dict(new.state_dict())
         self.activate(self._active)
         return seen
+
+    def _gathered(self, batches: Iterable[Inputs]) -> tuple[list[LayerStatistics], int]:
+        device = next(self.model.parameters()).device
+        fresh = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES).to(device) for b in self.blocks]
+        with self.activated(self._largest):
+            seen = calibration.gather(self.model, self.blocks, fresh, batches)
+        return fresh, seen
 
     @property
     def super_experts(self) -> list[list[int]]:
@@ -258,12 +262,15 @@ class ExpertSupernet(Supernet):
         ``down_proj``, which bounds what leaving it out changes; without calibration the L1 norm of its weights.
 
         Args:
-            batches: To calibrate with first. Default: the calibration there was.
+            batches: To calibrate with first. Default: the calibration there was. A supernet made without calibration
+                uses them for the order alone and keeps nothing of them.
             loss: Not used.
         """
-        if batches is not None:
+        if batches is not None and self.calibrated:
             self.calibrate(batches)
         statistics: list[Any] = list(self.statistics) or [None] * len(self.blocks)
+        if batches is not None and not self.calibrated:
+            statistics, _ = self._gathered(batches)
         for block, known in zip(self.blocks, statistics, strict=True):
             importance.sort_neurons(block, known)
         self._planner.clear()

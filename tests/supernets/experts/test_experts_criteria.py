@@ -11,7 +11,11 @@ from tiny_moe import batches, make_moe
 
 from supernets import SupernetError, convert
 from supernets.experts import get_criterion, list_criteria, weights
+from supernets.experts.blocks import find_blocks
+from supernets.experts.calibration import Observer
 from supernets.experts.criteria import super_experts
+from supernets.experts.families import FAMILIES as FAMILIES_TABLE
+from supernets.experts.statistics import LayerStatistics
 
 FAMILIES = ("mixtral", "olmoe", "deepseek_v3", "gpt_oss", "granitemoe")
 
@@ -83,7 +87,7 @@ def test_criteria_equal_brute_force(name: str) -> None:
 def test_calibration_changes_nothing_and_adds_up() -> None:
     """The pass computes what the model computes, and two batches give the sums of one pass over both."""
     model = make_moe("olmoe")
-    net = convert(model, calibration=batches())
+    net = convert(model, calibration=batches(), width=[16])
     (batch,) = batches(1)
     assert torch.equal(logits(net, batch), logits(model, batch))
     first = net.statistics[1].gated_norms.clone()
@@ -169,3 +173,20 @@ def test_what_needs_calibration_says_so() -> None:
     with pytest.raises(SupernetError, match="no token"):
         convert(make_moe("olmoe"), calibration=[])
     assert set(list_criteria()) >= {"reap", "frequency", "gate-mass", "ean", "man", "msan", "easy-ep", "aimer"}
+
+
+def test_every_token_has_the_same_chance_to_be_a_probe() -> None:
+    """Of two domains one after the other, each has its share of the probes, whatever the batches."""
+    block = find_blocks(make_moe("olmoe"), FAMILIES_TABLE["olmoe"])[0]
+    for sizes in ([100] * 20, [1000, 1000], [50, 1950]):
+        known = LayerStatistics(8, 16, 16, 256)
+        observer = Observer(block, known)
+        seen = 0
+        for size in sizes:
+            places = torch.arange(seen, seen + size).float()
+            known.tokens += size
+            observer._add_probes(places[:, None].expand(size, 16))
+            seen += size
+        kept = known.used_probes()[:, 0]
+        assert len(kept.unique()) == 256
+        assert 96 < int((kept < 1000).sum()) < 160  # 128 expected, four standard deviations
