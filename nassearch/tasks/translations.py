@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nassearch.errors import ConfigError, DataError
-from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task
+from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task, smoothing_facts
 from nassearch.tasks.splits import SPLITS, Splits
 from nassearch.tasks.subwords import END, PADDING, processor
 
 IGNORED = -100
+SMOOTHING = 0.1  # by default
 _SORTED_TOGETHER = 50
 _LONGER = 10
 _TRAINING_DEFAULTS = {
@@ -89,7 +90,8 @@ class Translation(Task):
         self.fingerprint = self._hash()
 
     def _hash(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.seed, self.max_length, self.beam]).encode())
+        settings = [self.seed, self.max_length, self.beam]
+        digest = hashlib.sha256(json.dumps(settings + smoothing_facts(self.label_smoothing, SMOOTHING)).encode())
         arrays = [*(self.arrays[n] for n in sorted(self.arrays)), *(self.splits[n] for n in SPLITS), self.references]
         for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())

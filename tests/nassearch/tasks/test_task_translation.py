@@ -63,6 +63,8 @@ def test_splits_are_the_files(folder):
     assert task.metrics == {"bleu": "max", "nll": "min", "loss": "min"}
     assert make_task(spec(folder)).fingerprint == task.fingerprint
     assert make_task(spec(folder, ",source=en,target=de")).fingerprint != task.fingerprint
+    assert make_task(spec(folder, ",label_smoothing=0.1")).fingerprint == task.fingerprint
+    assert make_task(spec(folder, ",label_smoothing=0")).fingerprint != task.fingerprint
     assert make_task(spec(folder, ",search=5,train=50")).size("search") == 5
 
 
