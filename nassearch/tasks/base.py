@@ -116,3 +116,8 @@ class Task(ABC):
     @abstractmethod
     def from_payload(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:
         """Make the task that `to_payload` described."""
+
+
+def smoothing_facts(smoothing: float, default: float = 0.0) -> list[float]:
+    """Return what a fingerprint says of label smoothing: nothing of the task's default, as when it was left out."""
+    return [] if smoothing == default else [smoothing]

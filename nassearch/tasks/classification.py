@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nassearch.tasks.augmentation import Augmentation, restore_augmentation
-from nassearch.tasks.base import Batch, Direction, Inputs, Split
+from nassearch.tasks.base import Batch, Direction, Inputs, Split, smoothing_facts
 from nassearch.tasks.classifier import Classification, at_least_one, chunks, shared_arguments
 from nassearch.tasks.images import ImageSource, restore_source
 from nassearch.tasks.metrics import RateTally
@@ -114,7 +114,8 @@ class ImageClassification(Classification):
     def _hash(self) -> str:
         digest = hashlib.sha256()
         settings, arrays = (None, {}) if self.augmentation is None else self.augmentation.to_payload()
-        digest.update(json.dumps([*self._facts()[:3], settings, *self._facts()[3:]], sort_keys=True).encode())
+        facts = [*self._facts()[:3], settings, *self._facts()[3:], *smoothing_facts(self.label_smoothing)]
+        digest.update(json.dumps(facts, sort_keys=True).encode())
         for array in (self.labels, *(self.splits[name] for name in SPLITS), *arrays.values()):
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
         self.source.update_digest(digest)

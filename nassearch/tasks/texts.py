@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from nassearch.errors import DataError
-from nassearch.tasks.base import Batch, Direction, Inputs
+from nassearch.tasks.base import Batch, Direction, Inputs, smoothing_facts
 from nassearch.tasks.classifier import Classification, at_least_one, chunks, shared_arguments
 from nassearch.tasks.metrics import LabelTally
 from nassearch.tasks.splits import SPLITS, Splits
@@ -150,7 +150,8 @@ class TextClassification(Classification):
         self.fingerprint = self._hash()
 
     def _hash(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.class_names, self.seed, self.tokens.padding]).encode())
+        facts = [self.class_names, self.seed, self.tokens.padding, *smoothing_facts(self.label_smoothing)]
+        digest = hashlib.sha256(json.dumps(facts).encode())
         arrays: list[NDArray[Any]] = [self.tokens.ids, self.tokens.starts, self.labels]
         if self.tokens.types is not None:
             arrays.append(self.tokens.types)

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from nassearch.tasks.parallel_texts import ParallelTexts
 
 _USAGE = "translation:multi30k:DIR|SOURCE_FILE:TARGET_FILE|hf:NAME"
+_VOCABULARY = 4000
 _OPTIONS = (
     Option("source", "str", "de", "language to translate from: the end of its files' names, or its column"),
     Option("target", "str", "en", "language to translate to"),
-    Option("vocab_size", "int", 4000, "tokens of the vocabulary that is learnt, of both languages", minimum=50),
+    Option("vocab_size", "int", None, "tokens of the learnt vocabulary of both languages; default: 4000", minimum=50),
     Option("vocabulary", "str", None, "a sentencepiece model to use instead of learning one"),
     Option("max_length", "int", 100, "most tokens of a sentence; longer ones are cut", minimum=2),
     Option("beam", "int", 5, "hypotheses of the search that BLEU is of; 1 is greedy", minimum=1, maximum=100),
@@ -52,6 +53,7 @@ def build(request: TaskRequest) -> Task:
     from nassearch.tasks.translations import Translation
 
     options = request.options
+    _check(request)
     texts = _read(request)
     splits = pair_splits(texts, {name: options[name] for name in SPLITS}, request.seed)
     # In the order train, calibration, search, report: what is trained on comes first, and the rest stays small.
@@ -62,7 +64,7 @@ def build(request: TaskRequest) -> Task:
         source,
         target,
         int(bounds[1]),
-        options["vocab_size"],
+        options["vocab_size"] or _VOCABULARY,
         request.path(options["vocabulary"]) if options["vocabulary"] else None,
         request.path(options["cache"]) if options["cache"] else default_cache(),
     )
@@ -80,6 +82,17 @@ def build(request: TaskRequest) -> Task:
         bleu=options["bleu"],
         details={"data": request.argument, "languages": [options["source"], options["target"]]},
     )
+
+
+def _check(request: TaskRequest) -> None:
+    """Refuse options that would do nothing."""
+    options, faults = request.options, []
+    if options["vocabulary"] is not None and options["vocab_size"] is not None:
+        faults.append("vocab_size is of a vocabulary that is learnt, vocabulary= one that is given; leave one out")
+    if options["revision"] is not None and not request.argument.startswith("hf:"):
+        faults.append("revision is of a data set of the hub; write translation:hf:NAME, or leave it out")
+    if faults:
+        raise ConfigError([f"task {request.spec!r}: {fault}" for fault in faults])
 
 
 def _read(request: TaskRequest) -> ParallelTexts:
@@ -115,7 +128,7 @@ def _from_hub(request: TaskRequest, source: str, target: str) -> ParallelTexts:
         sides = []
         for language in (source, target):
             try:
-                sides.append([str(row[language]) for row in pairs])
+                sides.append(["" if (cell := row[language]) is None else str(cell) for row in pairs])
             except (KeyError, TypeError):
                 raise DataError(
                     f"{where} has no language {language!r}; its columns: {', '.join(table.column_names)}; choose with "

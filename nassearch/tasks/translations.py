@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nassearch.errors import ConfigError, DataError
-from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task
+from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task, smoothing_facts
 from nassearch.tasks.splits import SPLITS, Splits
 from nassearch.tasks.subwords import END, PADDING, processor
 
 IGNORED = -100
+SMOOTHING = 0.1  # by default
 _SORTED_TOGETHER = 50
 _LONGER = 10
+_MOST_LOGITS = 64 * 2**20  # of an evaluated batch: 256 MB of float32
 _TRAINING_DEFAULTS = {
     "epochs": 10,
     "batch_size": 64,
@@ -89,7 +91,8 @@ class Translation(Task):
         self.fingerprint = self._hash()
 
     def _hash(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.seed, self.max_length, self.beam]).encode())
+        settings = [self.seed, self.max_length, self.beam]
+        digest = hashlib.sha256(json.dumps(settings + smoothing_facts(self.label_smoothing, SMOOTHING)).encode())
         arrays = [*(self.arrays[n] for n in sorted(self.arrays)), *(self.splits[n] for n in SPLITS), self.references]
         for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
@@ -178,10 +181,16 @@ class Translation(Task):
         """Return ``nll`` and ``loss`` per token of a whole split, see the base class; BLEU is of written sequences."""
         total = torch.zeros(3, dtype=torch.float64)
         with torch.inference_mode():
-            for batch in self.batches(split, batch_size):
+            for batch in map(self.batch, self._cut(split, batch_size)):
                 outputs = forward(batch.inputs if adapt is None else adapt(batch.inputs))
                 total += _sums(outputs, batch.targets.to(outputs.device)).cpu()
         return self._rates(total)
+
+    def _cut(self, split: Split, batch_size: int) -> Iterator[NDArray[np.int64]]:
+        """Cut a split's pairs so that a batch has at most `_MOST_LOGITS`, which the pairs alone do not say."""
+        for rows in chunks(self._rows(split), batch_size):
+            logits = int(self._lengths["target"][rows].max()) * self.model_options["num_classes"]
+            yield from chunks(rows, max(1, _MOST_LOGITS // logits))
 
     def evaluate_sequences(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -125,12 +126,14 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint file {str(path)!r}")
     try:
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+        # fairseq stores its arguments beside the weights: a namespace is plain data, and making one runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged or foreign files
         reason = "".join(str(error).strip().splitlines()[:1])
         raise CheckpointError(
-            f"{str(path)!r} is not a torch checkpoint that can be read without running code in it: {reason}. A file "
-            "of fairseq also holds its arguments; save its 'model' alone with torch.save in the environment it is from"
+            f"{str(path)!r} is not a torch checkpoint that can be read without running code in it: {reason}. Where "
+            "a file of fairseq holds more, save its 'model' alone with torch.save in the environment it is from"
         ) from error
     if isinstance(data, Mapping) and isinstance(data.get("model"), Mapping):
         data = data["model"]

@@ -24,7 +24,8 @@ class MixtureSpec:
         encoding: What the routers see of an architecture, one of `list_encodings`.
         hidden: Hidden units of each router.
         temperature: What logits are divided by; below 1 the coefficients of different architectures lie further apart.
-        top_k: How many experts of a row are mixed. Default: all.
+        top_k: How many experts of a row are mixed. Default: all. Fewer need copies without noise or independent
+            experts: at the largest architecture, where routers start balanced, rounding says which of them are mixed.
         init: ``"copies"`` of the layer's weight, with noise; or ``"independent"`` weights of the same spread.
         noise: Of copies, relative to the root mean square of the tensor. It adds up to zero over the experts, and
             routers start balanced at the largest architecture, which so keeps its function to rounding; 0 keeps it
@@ -67,6 +68,11 @@ class MixtureSpec:
             faults.append(f"temperature must be a number from 0.001 to 1000, got {self.temperature!r}")
         if not _number(self.noise) or not 0 <= self.noise <= 10:
             faults.append(f"noise must be a number from 0 to 10, got {self.noise!r}")
+        if not faults and self.top_k not in (None, self.experts) and self.init == "copies" and self.noise > 0:
+            faults.append(
+                f"top_k={self.top_k} of {self.experts} experts would lose the original: the noise of copies adds up to "
+                "zero over all of them; give noise=0 or init='independent', or leave top_k out"
+            )
         if faults:
             raise SupernetError("; ".join(faults))
 

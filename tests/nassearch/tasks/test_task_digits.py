@@ -49,7 +49,9 @@ def test_same_in_another_process(digits) -> None:
     assert out.strip() == digits.fingerprint
 
 
-@pytest.mark.parametrize("other", [("digits", 4), ("digits:noise=0.13", 3), ("digits:train=610", 3)])
+@pytest.mark.parametrize(
+    "other", [("digits", 4), ("digits:noise=0.13", 3), ("digits:train=610", 3), ("digits:label_smoothing=0.1", 3)]
+)
 def test_fingerprint_tells_data_apart(digits, other) -> None:
     assert make_task(other[0], seed=other[1]).fingerprint != digits.fingerprint
 

@@ -87,6 +87,7 @@ def test_one_file_is_split(make, tmp_path, kind):
     same = make(write(tmp_path / "again.tsv", texts(100)))
     assert same.fingerprint == task.fingerprint
     assert make(tmp_path / "again.tsv", seed=1).fingerprint != task.fingerprint
+    assert make(tmp_path / "again.tsv", ",label_smoothing=0.1").fingerprint != task.fingerprint
     json.dumps(task.describe())
 
 

@@ -63,6 +63,8 @@ def test_splits_are_the_files(folder):
     assert task.metrics == {"bleu": "max", "nll": "min", "loss": "min"}
     assert make_task(spec(folder)).fingerprint == task.fingerprint
     assert make_task(spec(folder, ",source=en,target=de")).fingerprint != task.fingerprint
+    assert make_task(spec(folder, ",label_smoothing=0.1")).fingerprint == task.fingerprint
+    assert make_task(spec(folder, ",label_smoothing=0")).fingerprint != task.fingerprint
     assert make_task(spec(folder, ",search=5,train=50")).size("search") == 5
 
 
@@ -152,6 +154,11 @@ def test_hub_data(folder, monkeypatch):
     assert (task.size("search"), task.size("report")) == (9, 8)
     with pytest.raises(DataError, match="no language 'fr'"):
         make_task(f"translation:hf:bentrevett/multi30k,{OPTIONS},target=fr")
+    monkeypatch.setattr(hub, "load_hub", lambda *_: {"train": Table([{"translation": {"de": "hund", "en": None}}])})
+    with pytest.raises(DataError, match=r"\(train\) en, line 1 is empty"):
+        make_task(f"translation:hf:bentrevett/multi30k,{OPTIONS}")
+    with pytest.raises(ConfigError, match="revision is of a data set of the hub"):
+        make_task(spec(folder, ",revision=main"))
 
 
 def test_faults_name_file_and_line(folder, tmp_path):
@@ -188,9 +195,11 @@ def test_faults_of_the_vocabulary(folder, tmp_path):
         make_task(spec(folder).replace("vocab_size=60", "vocab_size=5000"))
     (tmp_path / "bad.model").write_bytes(b"nothing")
     with pytest.raises(DataError, match="no sentencepiece model"):
-        make_task(spec(folder, f",vocabulary={tmp_path / 'bad.model'}"))
+        make_task(given := f"translation:multi30k:{folder},max_length=30,vocabulary={tmp_path / 'bad.model'}")
     with pytest.raises(DataError, match="cannot be read"):
-        make_task(spec(folder, f",vocabulary={tmp_path / 'absent.model'}"))
+        make_task(given.replace("bad.model", "absent.model"))
+    with pytest.raises(ConfigError, match="vocab_size is of a vocabulary that is learnt"):
+        make_task(f"{given},vocab_size=60")
     task = make_task(spec(folder))
     assert "none of the supernet's 20" in str(inputs_fault(supernet(20), task))
     assert inputs_fault(supernet(90), task) == "it has 90 classes, the task 60"
@@ -209,6 +218,26 @@ def test_loss_ignores_padding(folder):
     assert scores["loss"] == pytest.approx(float(task.loss(outputs, batch.targets)), rel=1e-5)
     plain = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-100)
     assert scores["nll"] == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_evaluated_batches_have_few_logits(folder, monkeypatch):
+    from nassearch.tasks import translations
+
+    task, net, sizes = make_task(spec(folder)), supernet(60).eval(), []
+
+    def forward(inputs):
+        outputs = net(**inputs)
+        sizes.append(outputs.numel())
+        return outputs
+
+    whole = task.evaluate(forward, "search")
+    assert len(sizes) == 1
+    monkeypatch.setattr(translations, "_MOST_LOGITS", most := sizes.pop() // 3)
+    assert task.evaluate(forward, "search") == pytest.approx(whole, rel=1e-6)
+    assert len(sizes) >= 3
+    assert max(sizes) <= most
+    monkeypatch.setattr(translations, "_MOST_LOGITS", 1)  # a pair at a time is the least
+    assert task.evaluate(forward, "search") == pytest.approx(whole, rel=1e-6)
 
 
 def test_bleu_of_the_references_is_100(folder):

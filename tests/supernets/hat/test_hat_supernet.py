@@ -1,5 +1,6 @@
 """The translation supernet: conformance, masks, decoding, files."""
 
+import argparse
 import sys
 
 import pytest
@@ -236,7 +237,8 @@ def hat_state(net, separate=False):
 @pytest.mark.parametrize("separate", [False, True])
 def test_reads_hat_checkpoints(net, tmp_path, separate):
     state = hat_state(net, separate)
-    torch.save({"model": state}, tmp_path / "hat.pt")
+    args = argparse.Namespace(arch="transformersuper_wmt_en_de", lr=[1e-7])  # as fairseq writes it
+    torch.save({"args": args, "model": state}, tmp_path / "hat.pt")
     load_hat_checkpoint(net, tmp_path / "hat.pt")
     cross = net.model.decoder_layers[1].cross
     keys = state["decoder.layers.1.encoder_attn." + ("k_proj_weight" if separate else "in_proj_weight")]

@@ -353,6 +353,7 @@ def test_wrong_options_are_told() -> None:
         "did you mean 'temperature'": {"mixture": "layer", "mixture_options": {"temperatur": 1}},
         "temperature must be": {"mixture": "layer", "mixture_options": {"temperature": 0}},
         "top_k must be": {"mixture": "layer", "mixture_options": {"top_k": 3}},
+        "would lose the original": {"mixture": "layer", "mixture_options": {"top_k": 1, "init": "copies"}},
         "encoding must be one of": {"mixture": "layer", "mixture_options": {"encoding": "fin"}},
         "noise must be": {"mixture": "layer", "mixture_options": {"noise": float("nan")}},
         "init must be": {"mixture": "layer", "mixture_options": {"init": "zeros"}},
@@ -373,7 +374,7 @@ def test_a_mixture_is_not_mixed_again() -> None:
 
 
 def test_configuration_records_the_mixture() -> None:
-    net = make_net("bert", "neuron", experts=3, encoding="one-hot", temperature=0.5, top_k=2, hidden=9)
+    net = make_net("bert", "neuron", experts=3, encoding="one-hot", temperature=0.5, top_k=2, noise=0.0, hidden=9)
     recorded = net.config()["mixture"]
     assert recorded["kind"] == "neuron"
     assert MixtureSpec.from_json(recorded) == net.mixture.spec
@@ -381,7 +382,7 @@ def test_configuration_records_the_mixture() -> None:
 
 
 def test_top_k_leaves_the_others_out() -> None:
-    net = make_net("bert", "neuron", experts=4, top_k=2)
+    net = make_net("bert", "neuron", experts=4, top_k=2, init="independent")
     net.activate(architectures(net, 1)[0])
     for table in net.mixture.coefficients().values():
         assert torch.equal(table.gt(0).sum(1), torch.full((len(table),), 2))
