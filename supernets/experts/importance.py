@@ -31,3 +31,4 @@ def sort_neurons(block: Block, statistics: LayerStatistics | None) -> None:
         block.tensors[name].copy_(tensor)
     if statistics is not None:
         statistics.neurons.copy_(statistics.neurons.gather(1, orders))
+        statistics.order.copy_(statistics.order.gather(1, orders))

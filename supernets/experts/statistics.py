@@ -28,6 +28,7 @@ class LayerStatistics(nn.Module):
         logit_products: Sum over all tokens of products of router logits, float64 ``[E, E]``.
         outputs: Sum of f, float32 ``[E, H]``.
         neurons: Sum of the absolute values of the neurons, float32 ``[E, I]``.
+        order: Which neuron of the model lies at each place of an expert, int64 ``[E, I]``.
         probes: Inputs of the block, a random sample of the tokens seen, float32 ``[P, H]``; the first ``filled``
             are used.
         filled: Number of probes, float64 ``[]``.
@@ -51,6 +52,7 @@ class LayerStatistics(nn.Module):
     logit_products: Tensor
     outputs: Tensor
     neurons: Tensor
+    order: Tensor
     probes: Tensor
     filled: Tensor
 
@@ -64,6 +66,7 @@ class LayerStatistics(nn.Module):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("outputs", torch.zeros(experts, hidden))
         self.register_buffer("neurons", torch.zeros(experts, width))
+        self.register_buffer("order", torch.arange(width).repeat(experts, 1))
         self.register_buffer("probes", torch.zeros(probes, hidden))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from supernets.experts.blocks import Block
-from supernets.experts.operators.merging import Groups, one, shares_of, tied_plan, weighted_sum
+from supernets.experts.operators.merging import Groups, in_one_order, shares_of, tied_plan, weighted_sum
 from supernets.experts.operators.registry import Operator, Request, register_operator
 from supernets.experts.plan import Plan
 from supernets.experts.probing import probe_outputs
@@ -31,7 +31,8 @@ class HCSMoE(Operator):
         """Return what the block computes with."""
         groups = self._groups(block, statistics, request)
         common, frequencies = block.common, statistics.frequencies()
-        merged = [weighted_sum([one(common, e) for e in m], shares_of(m, frequencies)) for m in groups]
+        shares = [shares_of(m, frequencies) for m in groups]
+        merged = [weighted_sum(in_one_order(common, statistics, m, s), s) for m, s in zip(groups, shares, strict=True)]
         return tied_plan(block, groups, merged)
 
     @staticmethod

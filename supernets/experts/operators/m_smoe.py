@@ -15,6 +15,7 @@ from supernets.experts.operators.merging import (
     Groups,
     best_order,
     closest,
+    in_one_order,
     neuron_similarity,
     one,
     shares_of,
@@ -50,11 +51,17 @@ class MSMoE(Operator):
         """Return what the block computes with."""
         groups = closest(statistics.logit_similarity(), request.by_rank, request.others, request.protected)
         common, frequencies = block.common, statistics.frequencies()
-        merged = [weighted_sum(self._aligned(common, m), shares_of(m, frequencies)) for m in groups]
+        merged = []
+        for members in groups:
+            shares = shares_of(members, frequencies)
+            if self.reference == "none":
+                merged.append(weighted_sum(in_one_order(common, statistics, members, shares), shares))
+            else:
+                merged.append(weighted_sum(self._aligned(common, members), shares))
         return tied_plan(block, groups, merged)
 
     def _aligned(self, common: Tensors, members: list[int]) -> list[Tensors]:
-        if self.reference == "none" or len(members) == 1:
+        if len(members) == 1:
             return [one(common, e) for e in members]
         leader = members[0] if self.reference == "dominant" else 0
         aligned = []

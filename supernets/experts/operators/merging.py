@@ -11,6 +11,7 @@ from torch import Tensor
 from supernets.experts import weights
 from supernets.experts.blocks import Block
 from supernets.experts.plan import Plan, indices
+from supernets.experts.statistics import LayerStatistics
 from supernets.experts.weights import NEURON_DIMS, Tensors
 
 Groups = list[list[int]]
@@ -87,3 +88,13 @@ def tied_plan(block: Block, groups: Groups, merged: Sequence[Tensors]) -> Plan:
 def one(common: Tensors, expert: int) -> Tensors:
     """Return one expert, not copied."""
     return {n: t[expert] for n, t in common.items()}
+
+
+def in_one_order(common: Tensors, statistics: LayerStatistics, members: Sequence[int], shares: Tensor) -> list[Tensors]:
+    """Return experts whose neurons are paired as in the model, all in the order of the one with the largest share.
+
+    Experts of elastic width are sorted each by itself, so that neuron i of one is no longer neuron i of another; in the
+    order of one of them a narrower merged expert still keeps what matters most.
+    """
+    leading = statistics.order[members[int(shares.argmax())]]
+    return [weights.permuted(common, e, statistics.order[e].argsort()[leading]) for e in members]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from supernets.experts.blocks import Block
-from supernets.experts.operators.merging import Groups, closest, one, shares_of, tied_plan, weighted_sum
+from supernets.experts.operators.merging import Groups, closest, in_one_order, one, shares_of, tied_plan, weighted_sum
 from supernets.experts.operators.registry import Operator, Request, register_operator
 from supernets.experts.plan import Plan
 from supernets.experts.probing import probe_outputs
@@ -43,7 +43,12 @@ class SubMoE(Operator):
         means = functional.normalize(probe_outputs(block, statistics).mean(1).double(), dim=1)
         groups = _clusters(means, request)
         frequencies = statistics.frequencies()
-        merged = [self.merge(block.common, m, shares_of(m, frequencies)) for m in groups]
+        merged = []
+        for members in groups:
+            shares = shares_of(members, frequencies)
+            paired = in_one_order(block.common, statistics, members, shares)
+            stacked = {n: torch.stack([p[n] for p in paired]) for n in paired[0]}
+            merged.append(self.merge(stacked, list(range(len(members))), shares))
         return tied_plan(block, groups, merged)
 
     def merge(self, common: Tensors, members: list[int], shares: Tensor) -> Tensors:

@@ -90,7 +90,9 @@ def test_an_index_map_is_tied_copies(implementation: str) -> None:
 @pytest.mark.parametrize("name", ["olmoe", "gpt_oss"])
 def test_permuted_duplicates_merge_exactly(operator: str, name: str) -> None:
     """Copies of one expert with their neurons in another order merge to that expert."""
-    net = convert(make_moe(name), calibration=batches(), keep=[4, 8], operators=[operator], criteria=["frequency"])
+    net = convert(
+        make_moe(name), calibration=batches(), keep=[4, 8], width=[16], operators=[operator], criteria=["frequency"]
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for block in net.blocks:
@@ -115,7 +117,12 @@ def test_permuted_duplicates_merge_exactly(operator: str, name: str) -> None:
 def test_m_smoe_is_the_frequency_weighted_mean() -> None:
     """Without alignment a group is the mean of its members' weights by frequency."""
     net = convert(
-        make_moe("mixtral"), calibration=batches(), keep=[4, 8], operators=["m-smoe:reference=none"], protect=False
+        make_moe("mixtral"),
+        calibration=batches(),
+        keep=[4, 8],
+        width=[16],
+        operators=["m-smoe:reference=none"],
+        protect=False,
     )
     net.activate(configured(net, keep=4))
     for block, known in zip(net.blocks, net.statistics, strict=True):
@@ -124,6 +131,19 @@ def test_m_smoe_is_the_frequency_weighted_mean() -> None:
             members = (plan.target == group).nonzero().flatten().tolist()
             mean = sum(f[e] * block.tensors["down_proj"][e] for e in members) / sum(f[e] for e in members)
             torch.testing.assert_close(plan.bank["down_proj"][group], mean.float())
+
+
+@pytest.mark.parametrize("operator", ["hc-smoe", "sub-moe", "sub-moe:rank=0.5", "m-smoe:reference=none"])
+def test_sorted_neurons_merge_as_the_unsorted(operator: str) -> None:
+    """Sorting each expert by itself does not change which neurons are averaged."""
+    options: dict[str, Any] = {"calibration": batches(), "keep": [4, 8], "operators": [operator], "protect": False}
+    plain = convert(make_moe("olmoe"), **options, criteria=["frequency"], width=[16])
+    ordered = convert(make_moe("olmoe"), **options, criteria=["frequency"], width=[8, 16])
+    ordered.calibrate(batches())  # which does not forget the order
+    assert not torch.equal(ordered.blocks[0].tensors["down_proj"], plain.blocks[0].tensors["down_proj"])
+    (batch,) = batches(1)
+    with plain.activated(configured(plain, keep=4)), ordered.activated(configured(ordered, keep=4)):
+        torch.testing.assert_close(logits(ordered, batch), logits(plain, batch), rtol=1e-5, atol=1e-5)
 
 
 def test_sub_moe_at_full_rank_is_the_weighted_mean() -> None:
@@ -225,7 +245,7 @@ def test_super_experts_are_neither_dropped_nor_merged() -> None:
 def test_no_operator_changes_the_model() -> None:
     """After any number of switches the supernet equals the original bit for bit."""
     model = make_moe("qwen3_moe")
-    net = convert(model, calibration=batches(), criteria=["reap", "leave-one-out", "aimer"])
+    net = convert(model, calibration=batches(), width=[16], criteria=["reap", "leave-one-out", "aimer"])
     (batch,) = batches(1)
     for row in net.space.sample(12, np.random.default_rng(0)):
         net.activate(net.space.decode(row[None])[0])
