@@ -28,7 +28,8 @@ class ImageTextClassification(ImageClassification):
 
     def __init__(self, *, prompts: Tokens, **arguments: Any) -> None:
         self.prompts = prompts
-        self.shared_inputs = frozenset(prompts.inputs(np.arange(1)))
+        texts = prompts.inputs(np.arange(1))
+        self.shared_inputs = frozenset(texts if isinstance(texts, Mapping) else ())
         super().__init__(**arguments)
         self.training_defaults |= {"epochs": 3, "batch_size": 32}
 
