@@ -298,6 +298,7 @@ def _export(
         net.example_inputs(record.arch, batch_size=2),
         net.rebuild_source(record.arch),
         local_folder(run.config.model) if run.config.model else None,
+        run.tokenizer,
     )
     if folder.exists():
         shutil.rmtree(folder)

@@ -290,7 +290,13 @@ def parse_latency(texts: list[str]) -> dict[str, LatencySetting]:
 def _task(config: RunConfig, base: Path | None) -> Task:
     from nassearch.tasks import make_task
 
-    return make_task(config.task, seed=config.seed, base=base, model=config.model)
+    return make_task(
+        config.task,
+        seed=config.seed,
+        base=base,
+        model=config.model,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def training_settings(config: RunConfig, task: Task) -> TrainSettings | None:

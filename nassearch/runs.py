@@ -311,7 +311,13 @@ class Run:
         from nassearch.tasks import make_task
 
         import_plugins(self.config.plugins)
-        task = make_task(self.config.task, seed=self.config.seed, base=self.started_in, model=self.config.model)
+        task = make_task(
+            self.config.task,
+            seed=self.config.seed,
+            base=self.started_in,
+            model=self.config.model,
+            trust_remote_code=self.config.trust_remote_code,
+        )
         known = self.manifest.get("data_fingerprint")
         if known is not None and known != task.fingerprint:
             model = f" and the model {self.config.model}, from which tokens and the order of labels come"
@@ -320,6 +326,17 @@ class Run:
                 f"had {known}; restore the data{model if self.config.model else ''}"
             )
         return task
+
+    def tokenizer(self) -> Any:
+        """Load the tokenizer with which the task reads texts; None where it has none."""
+        from nassearch.config import import_plugins
+        from nassearch.tasks.registry import tokenizer_of
+
+        import_plugins(self.config.plugins)
+        config = self.config
+        return tokenizer_of(
+            config.task, base=self.started_in, model=config.model, trust_remote_code=config.trust_remote_code
+        )
 
     @property
     def started_in(self) -> Path | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nassearch.errors import ConfigError
 from search_spaces.errors import did_you_mean
@@ -27,12 +27,14 @@ class Subject:
         source: Python source of ``build_model()``, which makes the module without weights and without
             nassearch; None where the family gives none.
         origin: Folder of the model that the supernet was made of, for the files of its tokenizer or processor.
+        tokenizer: Loads the tokenizer of the run's texts, or returns None; None where there is no run.
     """
 
     module: nn.Module
     example: Inputs
     source: str | None
     origin: Path | None = None
+    tokenizer: Callable[[], Any] | None = None
 
 
 class ExportFormat(ABC):

@@ -83,6 +83,7 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
             net.example_inputs(record.arch, batch_size=2),
             net.rebuild_source(record.arch),
             local_folder(run.config.model) if run.config.model else None,
+            run.tokenizer,
         )
     return export_subject(run, record, subject, net, format, folder, replace=out is None)
 

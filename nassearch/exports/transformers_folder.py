@@ -91,6 +91,10 @@ class TransformersFolder(ExportFormat):
             config = json.loads(path.read_text(encoding="utf-8"))
             config |= {"auto_map": {self._auto: f"{MODELLING.removesuffix('.py')}.{CLASS}"}, "architectures": [CLASS]}
             path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        # First, so that it stays: that of the run may be of the hub, or another one than the model's.
+        tokenizer = subject.tokenizer() if subject.tokenizer is not None else None
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
         if subject.origin is not None:
             _copy_processors(subject.origin, folder)
 

@@ -83,6 +83,7 @@ class TaskRequest:
         seed: Seed of the splits and of everything drawn once.
         base: Where relative paths count from if they lead nowhere here: the folder a run was started in.
         model: The pre-trained model of the run, a folder or hub id: where its tokenizer or image processor is.
+        trust_remote_code: Whether code that comes with a tokenizer may run.
     """
 
     spec: str
@@ -92,6 +93,7 @@ class TaskRequest:
     seed: int
     base: Path | None = None
     model: str | None = None
+    trust_remote_code: bool = False
 
     def path(self, text: str) -> Path:
         """Return a path of the specification, with ``~`` spelt out and ``base`` tried where it is not here."""

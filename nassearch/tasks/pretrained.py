@@ -36,7 +36,7 @@ def load_tokenizer(request: TaskRequest) -> Any:
     local = folder.is_dir()
     try:
         return AutoTokenizer.from_pretrained(
-            folder if local else source, local_files_only=local, trust_remote_code=False
+            folder if local else source, local_files_only=local, trust_remote_code=request.trust_remote_code
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         advice = "give a folder that a tokenizer's save_pretrained wrote"

@@ -110,7 +110,14 @@ def list_tasks() -> list[TaskEntry]:
     return [_REGISTRY[name] for name in sorted(_REGISTRY)]
 
 
-def make_task(spec: str, *, seed: int = 0, base: Path | None = None, model: str | None = None) -> Task:
+def make_task(
+    spec: str,
+    *,
+    seed: int = 0,
+    base: Path | None = None,
+    model: str | None = None,
+    trust_remote_code: bool = False,
+) -> Task:
     """Build the task that a specification names.
 
     Args:
@@ -119,11 +126,40 @@ def make_task(spec: str, *, seed: int = 0, base: Path | None = None, model: str 
         seed: Seed of the splits and of everything drawn once.
         base: Where relative paths count from if they lead nowhere here, see `TaskRequest.path`.
         model: The pre-trained model of the run, for tasks that need its tokenizer, see `TaskRequest.model`.
+        trust_remote_code: Whether code that comes with a tokenizer may run.
 
     Raises:
         ConfigError: An unknown task (the nearest name is suggested) or bad options, all together.
         DataError: The data are missing, empty, unreadable or too few.
     """
+    entry, request = _request(spec, seed, base, model, trust_remote_code)
+    return entry.build(request)
+
+
+def tokenizer_of(
+    spec: str, *, base: Path | None = None, model: str | None = None, trust_remote_code: bool = False
+) -> Any:
+    """Return the tokenizer of transformers that a task reads its texts with; None where it has none.
+
+    Args:
+        spec: As in `make_task`.
+        base: Likewise.
+        model: Likewise.
+        trust_remote_code: Likewise.
+
+    Raises:
+        ConfigError: As in `make_task`.
+        DataError: The tokenizer cannot be loaded.
+    """
+    from nassearch.tasks.pretrained import TOKENIZER_OPTION, load_tokenizer
+
+    _, request = _request(spec, 0, base, model, trust_remote_code)
+    return load_tokenizer(request) if TOKENIZER_OPTION.name in request.options else None
+
+
+def _request(
+    spec: str, seed: int, base: Path | None, model: str | None, trust_remote_code: bool
+) -> tuple[TaskEntry, TaskRequest]:
     _load_built_in()
     name, _, rest = spec.strip().partition(":")
     if name not in _REGISTRY:
@@ -139,7 +175,7 @@ def make_task(spec: str, *, seed: int = 0, base: Path | None = None, model: str 
         )
     if not argument and ":" in entry.usage:
         raise ConfigError(f"task {name!r} needs to know which data; write {entry.usage}")
-    return entry.build(TaskRequest(spec.strip(), name, argument, options, seed, base, model))
+    return entry, TaskRequest(spec.strip(), name, argument, options, seed, base, model, trust_remote_code)
 
 
 def from_payload(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Task:

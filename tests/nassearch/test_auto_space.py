@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +305,30 @@ def test_a_body_that_is_not_whole_is_refused(settings: dict[str, Any], bert: Pat
     save_file({n: t for n, t in tensors.items() if n != key}, lacking / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConfigError, match=rf"lacks 1 weights of its body, which would be random: {key}"):
         load_pretrained(str(lacking), make_task(settings["task"]), seed=0)
+
+
+def test_an_export_has_the_tokenizer_of_the_task_where_the_model_is_elsewhere(
+    finished_auto: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(finished_auto)
+    # As of a model on the hub: there is no folder whose files could be copied.
+    importlib.import_module("nassearch.exports")
+    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "local_folder", lambda name: None)
+    nassearch.export(run, str(run.front[0].id), "transformers", tmp_path / "out")
+    wanted = hf.AutoTokenizer.from_pretrained(bert)("good film")["input_ids"]
+    assert hf.AutoTokenizer.from_pretrained(tmp_path / "out")("good film")["input_ids"] == wanted
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_of_a_tokenizer_runs_only_where_it_is_trusted(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    real, asked = hf.AutoTokenizer.from_pretrained, []
+
+    def load(source: Any, **options: Any) -> Any:
+        asked.append(options["trust_remote_code"])
+        return real(source, **options)
+
+    monkeypatch.setattr(hf.AutoTokenizer, "from_pretrained", load)
+    make_task(settings["task"], trust_remote_code=trusted)
+    assert asked == [trusted]
