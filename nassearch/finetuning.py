@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nassearch.tasks import Task
     from supernets import Supernet
-    from supernets.single import SingleSupernet
+    from supernets.fixed import FixedSupernet
     from supernets.training import TrainSettings
 
 WEIGHTS, RESULT, SETTINGS = "model.safetensors", "result.json", "finetune.json"
@@ -244,15 +244,15 @@ def _check_folder(folder: Path, asked: dict[str, Any]) -> None:
         )
 
 
-def _extracted(run: Run, task: Task, net: Supernet, record: Record) -> SingleSupernet:
+def _extracted(run: Run, task: Task, net: Supernet, record: Record) -> FixedSupernet:
     """Return the subnet as an ordinary network, with recalibrated statistics as in the search."""
-    from supernets.single import SingleSupernet
+    from supernets.fixed import FixedSupernet
 
     config = run.config.evaluation
     with net.activated(record.arch):
         calibration = task.calibration_inputs(config.batch_size, config.calibration_size)
         net.recalibrate(net.fit_inputs(inputs) for inputs in calibration)
-        return SingleSupernet(net.extract(record.arch).eval(), net, record.arch).eval()
+        return FixedSupernet(net, record.arch, keep_statistics=True)
 
 
 def _loss(task: Task, outputs: Any, targets: Any) -> Any:
@@ -261,7 +261,7 @@ def _loss(task: Task, outputs: Any, targets: Any) -> Any:
     return task.loss(logits_of(outputs), targets)
 
 
-def _scores(run: Run, task: Task, net: SingleSupernet) -> dict[str, dict[str, float]]:
+def _scores(run: Run, task: Task, net: FixedSupernet) -> dict[str, dict[str, float]]:
     from nassearch.evaluation import EvaluationSettings, SupernetEvaluator
 
     e = run.config.evaluation
@@ -286,7 +286,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
 
 
 def _export(
-    run: Run, record: Record, net: Supernet, single: SingleSupernet, folder: Path, format: str, after: Mapping[str, Any]
+    run: Run, record: Record, net: Supernet, single: FixedSupernet, folder: Path, format: str, after: Mapping[str, Any]
 ) -> None:
     """Export the trained network as any subnet is; its card has the new figures."""
     from nassearch.exports import Subject, export_subject

@@ -28,6 +28,8 @@ class FixedSupernet(Supernet):
     Args:
         net: The supernet; its weights are copied, and it is asked for inputs and costs.
         arch: The architecture.
+        keep_statistics: Whether the network is evaluated with its own normalisation statistics, those that training
+            moves, as whoever gets it will; `recalibrate` does nothing then.
 
     Attributes:
         module: The plain network.
@@ -38,7 +40,7 @@ class FixedSupernet(Supernet):
 
     family: ClassVar[str] = "fixed"
 
-    def __init__(self, net: Supernet, arch: Architecture) -> None:
+    def __init__(self, net: Supernet, arch: Architecture, *, keep_statistics: bool = False) -> None:
         super().__init__()
         self._row = net.space.encode([arch])
         (self._active,) = net.space.decode(self._row)
@@ -47,6 +49,7 @@ class FixedSupernet(Supernet):
         self._of = (net,)  # in a tuple: its weights are none of ours
         self.module = net.extract(self._active)
         self.train(net.training)
+        self._keeps = keep_statistics
         self._own: Statistics | None = None  # the module's, while it has recalibrated ones
 
     @property
@@ -97,13 +100,14 @@ class FixedSupernet(Supernet):
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Compute batch-norm statistics from batches of inputs, by the formula of `ElasticBatchNorm2d`.
 
-        They are dropped by the next `activate`. Dropout is off. A no-op where there is no batch normalisation.
+        They are dropped by the next `activate`. Dropout is off. A no-op where there is no batch normalisation, and
+        where the network keeps its own.
 
         Raises:
             SupernetError: There is no batch.
         """
         norms = self._norms()
-        if not norms:
+        if self._keeps or not norms:
             return
         if self._own is None:
             self._own = _statistics_of(norms)

@@ -133,6 +133,28 @@ def test_recalibrated_it_says_what_the_supernet_says():
         assert not alone.training
 
 
+def test_it_can_keep_the_statistics_that_the_supernet_gave_it_and_training_moves():
+    net, data = tiny(), ImageData()
+    arch = architectures(net, 1)[0]
+    with net.activated(arch), torch.no_grad():
+        net.recalibrate(data.calibration())
+        expected = net(*net.fit_inputs((data.images,)))
+        alone = FixedSupernet(net, arch, keep_statistics=True)
+    first = weights_of(alone)
+    with alone.activated(arch), torch.no_grad():
+        alone.recalibrate(data.calibration())
+        torch.testing.assert_close(alone(*alone.fit_inputs((data.images,))), expected, rtol=1e-5, atol=1e-5)
+        assert same(weights_of(alone), first)
+    s = settings(steps=2, evaluate_every=0)
+    train(alone, data, functional.cross_entropy, method="single-path", settings=s, score=None, device="cpu")
+    moved = weights_of(alone)
+    alone.recalibrate(data.calibration())
+    assert same(weights_of(alone), moved)
+    names = [n for n in first if n.endswith("running_mean")]
+    assert names
+    assert not any(torch.equal(first[n], moved[n]) for n in names)
+
+
 def test_space_inputs_and_costs_are_those_of_the_one_architecture():
     net = tiny()
     arch = architectures(net, 1)[0]
