@@ -266,6 +266,20 @@ def _first_bounds(problem: Problem, net: Supernet, devices: KnownDevices, consol
     return bounds
 
 
+def absolute_paths(config: RunConfig) -> dict[str, Any]:
+    """Return the paths of a configuration made absolute, so that the run can be gone on with from anywhere."""
+    paths: dict[str, Any] = {n: path.resolve() for n in ("checkpoint", "supernet") if (path := getattr(config, n))}
+    if config.model is not None and (model := local_folder(config.model)) is not None:
+        timm = "timm:" if config.model.startswith("timm:") else ""
+        paths["model"] = f"{timm}{model.resolve()}"
+    teacher = config.train.options.get("teacher")
+    if isinstance(teacher, str) and teacher:
+        options = {**config.train.options, "teacher": str(Path(teacher).resolve())}
+        paths["train"] = config.train.model_copy(update={"options": options})
+    paths["warm_start"] = [path.resolve() for path in config.warm_start]
+    return paths
+
+
 def _make_folder(
     folder: Path,
     problem: Problem,
@@ -285,12 +299,6 @@ def _make_folder(
     except OSError as error:
         raise ConfigError(f"--out {folder} cannot be made: {error}; choose another folder") from error
     config = problem.config
-    # Absolute, so that the run can be gone on with from anywhere.
-    paths: dict[str, Any] = {n: path.resolve() for n in ("checkpoint", "supernet") if (path := getattr(config, n))}
-    if config.model is not None and (model := local_folder(config.model)) is not None:
-        timm = "timm:" if config.model.startswith("timm:") else ""
-        paths["model"] = f"{timm}{model.resolve()}"
-    paths["warm_start"] = [path.resolve() for path in config.warm_start]
     with Store(new / STORE_FILE, problem.space, create=True) as store:
         store.set_meta("bounds", {m: b.to_json() for m, b in bounds.items()})
         devices.save(store)
@@ -299,7 +307,7 @@ def _make_folder(
         if warm is not None:
             warm.save(store)
     write_json(new / MANIFEST_FILE, make_manifest(problem, command))
-    write_atomically(new / CONFIG_FILE, config.model_copy(update=paths).to_yaml())
+    write_atomically(new / CONFIG_FILE, config.model_copy(update=absolute_paths(config)).to_yaml())
     if overwrite and target.exists():
         shutil.rmtree(target)
     replace_folder(new, target)

@@ -13,7 +13,14 @@ from nassearch.errors import ConfigError
 from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
 from nassearch.metrics import ANALYTIC, canonical, fault_of, is_measured
 from nassearch.objectives import Objective, parse_objectives
-from nassearch.problem_checks import check_subnet, impossible, no_device, order_fault, unmeasurable
+from nassearch.problem_checks import (
+    check_subnet,
+    impossible,
+    no_device,
+    order_fault,
+    unmeasurable,
+    unused_choices,
+)
 from nassearch.sources import Source, check_model, is_converted, make_source, named_space
 from search_spaces import SearchSpace
 from search_spaces.errors import did_you_mean
@@ -73,7 +80,7 @@ class Problem:
                         f"{self.config.supernet} holds a supernet of space {net.space.name!r} "
                         f"({net.space.identity}), the run is of {self.space.name!r} ({self.space.identity})"
                     )
-                self._check_mixture(net)
+                self._check_options(net)
             else:
                 net = self.source.build()
             self._check_fits_task(net)
@@ -97,11 +104,12 @@ class Problem:
                 "that fits"
             )
 
-    def _check_mixture(self, net: Supernet) -> None:
-        """Refuse options of a mixture that a trained supernet does not have."""
+    def _check_options(self, net: Supernet) -> None:
+        """Refuse options of a mixture or a conversion that a trained supernet does not have."""
         spec, options = net.mixture.spec if net.mixture is not None else None, self.config.model_options
         has = {"mixture": spec.kind if spec else "none", "experts": spec.experts if spec else None}
         wrong = [f"{n}={options[n]} (it has {v})" for n, v in has.items() if options.get(n, v) != v]
+        wrong += unused_choices(net.config(), options)
         if wrong:
             raise ConfigError(
                 f"the supernet {self.config.supernet} is trained already and cannot have {', '.join(wrong)}; leave "

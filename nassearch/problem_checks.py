@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nassearch.config import RunConfig
 from nassearch.constraints import Constraint
@@ -106,3 +106,30 @@ def order_fault(net: Supernet, task: Task) -> str | None:
         f"its outputs are the classes {its}, in this order, those of the task are {names}; name the model that it was "
         "made of, too (--model), from which the task takes the order, or name the classes of the data in its order"
     )
+
+
+def unused_choices(has: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """Return the options of a conversion that a supernet which is there already does not have.
+
+    Args:
+        has: What its ``config()`` tells; ``choices`` is stack -> dimension -> values, if it was a model.
+        options: The options given: ``uniform``, ``sequence``, and lists by dimension or by ``STACK_dimension``.
+    """
+    wrong = {}
+    for name in ("uniform", "sequence"):
+        if name in has and options.get(name) not in (None, has[name]):
+            wrong[name] = has[name]
+    choices = has.get("choices")
+    for stack, dims in choices.items() if isinstance(choices, Mapping) else ():
+        for dim, values in dims.items() if isinstance(dims, Mapping) else ():
+            own = f"{stack}_{dim}" if stack else dim
+            option = own if own in options else dim
+            if option in options and _as_list(options[option]) != list(values):
+                wrong[option] = list(values)
+    return [f"{name}={options[name]} (it has {value})" for name, value in wrong.items()]
+
+
+def _as_list(values: Any) -> Any:
+    if isinstance(values, list | tuple) and all(isinstance(v, int) for v in values):
+        return sorted(values)
+    return [values]

@@ -52,7 +52,13 @@ def _load_stock(path: Path) -> nn.Module:
     import transformers
 
     try:
-        (name,) = json.loads((path / _STOCK_CONFIG).read_text(encoding="utf-8"))["architectures"]
+        config = json.loads((path / _STOCK_CONFIG).read_text(encoding="utf-8"))
+        if "architecture" in config and "architectures" not in config:  # as timm's save_for_hf writes it
+            raise _refused(
+                f"teacher {path} is a model of timm ({config['architecture']}); only supernets and models of "
+                "transformers teach: save it with supernets.save(supernets.convert(model), DIR) and give that folder"
+            )
+        (name,) = config["architectures"]
         kind: Any = getattr(transformers, name)
         if not issubclass(kind, transformers.PreTrainedModel):
             raise TypeError(f"{name} is no model")
@@ -62,7 +68,12 @@ def _load_stock(path: Path) -> nn.Module:
         ) from None
     try:
         model, found = kind.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            path,
+            dtype=torch.float32,  # whatever it was saved in: half precision would not run beside the supernet
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _refused(f"teacher {path} cannot be loaded: {error}") from None
@@ -102,7 +113,24 @@ def check_teacher(teacher: nn.Module, net: Supernet, largest: Architecture) -> s
             module.training = training
     if got != wanted:
         return f"its logits are {list(got)}, the supernet's {list(wanted)}; give a teacher of the same classes"
+    its, ours = _class_names(teacher), _class_names(net)
+    if its is not None and ours is not None and its != ours:
+        return f"its classes are {_listed(its)}, the supernet's {_listed(ours)}; give a teacher with the same order"
     return None
+
+
+def _class_names(module: nn.Module) -> list[str] | None:
+    """Return the names of a model's classes in order and in lower case; None where it has none of its own."""
+    inner = getattr(module, "model", module)  # of a supernet the stock model inside
+    names = getattr(getattr(inner, "config", None), "id2label", None)
+    if not isinstance(names, Mapping):
+        return None
+    found = [str(names[i]).lower() for i in sorted(names)]
+    return None if all(n == f"label_{i}" for i, n in enumerate(found)) else found
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
 
 
 def digest_of(module: nn.Module) -> bytes:

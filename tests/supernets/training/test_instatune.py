@@ -25,6 +25,7 @@ from supernets.training import (
     soft_targets_loss,
     train,
 )
+from supernets.training.teachers import check_teacher, load_teacher
 
 CPU = torch.device("cpu")
 BATCH = next(ToyData().batches(0))
@@ -316,6 +317,29 @@ def test_stock_models_teach_supernets_of_the_same_inputs_and_classes(tmp_path):
     path = tmp_path / "headless" / "config.json"
     path.write_text(path.read_text().replace("BertModel", "BertForSequenceClassification"))
     assert "lacks weights of its BertForSequenceClassification: classifier" in refused(net, tmp_path / "headless")
+
+
+def test_teachers_in_half_precision_and_with_other_class_orders(tmp_path):
+    bert = make_model("bert")
+    names = ["Yes", "no", "maybe"]
+    bert.config.id2label = dict(enumerate(names))
+    net = convert(bert)
+    bert.config.id2label = dict(enumerate(n.upper() for n in names))
+    bert.half().save_pretrained(tmp_path / "half")
+    half = load_teacher(str(tmp_path / "half"))
+    assert next(half.parameters()).dtype == torch.float32
+    (largest,) = net.space.decode(net.space.largest[None])
+    assert check_teacher(half, net, largest) is None
+    half.config.id2label = {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert check_teacher(half, net, largest) is None
+    half.config.id2label = {0: "no", 1: "yes", 2: "maybe"}
+    fault = check_teacher(half, net, largest)
+    assert fault == "its classes are no, yes, maybe, the supernet's yes, no, maybe; give a teacher with the same order"
+
+
+def test_folders_of_timm_are_called_so(tmp_path):
+    (tmp_path / "config.json").write_text('{"architecture": "vit_tiny_patch16_224", "num_classes": 3}')
+    assert "is a model of timm (vit_tiny_patch16_224)" in refused(ToySupernet(), tmp_path)
 
 
 @pytest.mark.parametrize("gamma", [1, "high-then-low"])
