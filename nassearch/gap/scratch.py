@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Start = Literal["initial", "random"]
 STARTS: tuple[Start, ...] = ("initial", "random")
+_OF_MIXTURES = ("mixture", "experts", "mixture_options")
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ class Recipe:
         return {"kind": self.start, **{n: str(p) for n in names if (p := getattr(config, n))}}
 
     def first_weights(self, run: Run, seed: int) -> Supernet:
-        """Return a supernet with the weights from which its architectures start.
+        """Return a plain supernet with the weights from which its architectures start.
+
+        Experts of a run are left out: a mixture of independent ones has smaller weights than a plain network.
 
         Raises:
             ConfigError: The weights with which the run began are not to be had any more.
         """
         if self.start == "initial":
-            config = self.problem.config.model_copy(update={"seed": seed})
+            options = {k: v for k, v in self.problem.config.model_options.items() if k not in _OF_MIXTURES}
+            config = self.problem.config.model_copy(update={"seed": seed, "model_options": options})
             problem = replace(self.problem, config=config, source=make_source(config, self.problem.task))
             net = problem.build_supernet()
             if problem.orders_units:
@@ -70,7 +74,7 @@ class Recipe:
         trained = run.supernet()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build_family(trained.family, trained.config())
+            return build_family(trained.family, {k: v for k, v in trained.config().items() if k not in _OF_MIXTURES})
 
     def train(
         self, net: Supernet, arch: Architecture, seed: int, folder: Path, console: Console

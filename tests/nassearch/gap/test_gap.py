@@ -119,6 +119,24 @@ def test_from_scratch_starts_where_the_supernet_started(measured: Path) -> None:
     assert not torch.equal(next(trained.parameters()), next(first.parameters()))
 
 
+@pytest.mark.parametrize("start", ["initial", "random"])
+def test_from_scratch_does_not_depend_on_the_mixture(finished: Path, tmp_path: Path, start: Any) -> None:
+    import torch
+
+    from supernets import load, save
+    from supernets.mixture import MixtureSpec
+
+    mixed = Path(shutil.copytree(finished, tmp_path / "mixed"))
+    change(mixed, model_options={"mixture": "neuron", "experts": 3, "mixture_options": {"temperature": 0.5}})
+    net = load(mixed / "supernet")
+    net.mix(MixtureSpec("neuron", 3, temperature=0.5))
+    save(net, mixed / "supernet")
+    first, plain = (make_recipe(r, start=start).first_weights(r, 1) for r in (Run(mixed), Run(finished)))
+    wanted, found = dict(plain.named_parameters()), dict(first.named_parameters())
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
 def test_the_recipe_is_the_runs(measured: Path) -> None:
     run = Run(measured)
     recipe = make_recipe(run)
