@@ -235,8 +235,8 @@ class ExpertSupernet(Supernet):
             raise SupernetError("this supernet was made without calibration; use convert(model, calibration=BATCHES)")
         fresh, seen = self._gathered(batches)
         for old, new in zip(self.statistics, fresh, strict=True):
-            new.order = old.order  # of the weights, not of the batches
-            old.load_state_dict(new.state_dict())
+            # The order is of the weights, not of the batches.
+            old.load_state_dict({**new.state_dict(), "order": old.state_dict()["order"]})
         self.activate(self._active)
         return seen
 

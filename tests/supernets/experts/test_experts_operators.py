@@ -228,7 +228,9 @@ def test_super_experts_are_neither_dropped_nor_merged() -> None:
         experts.down_proj[5] *= -50
         model.model.layers[0].mlp.gate.weight[5] *= 0.1
     for operator in list_operators():
-        net = convert(model, calibration=batches(4), keep=[4, 8], operators=[operator], criteria=["frequency", "aimer"])
+        # One width: neurons stay where they are.
+        chosen = {"keep": [4, 8], "operators": [operator], "criteria": ["frequency", "aimer"], "width": [16]}
+        net = convert(model, calibration=batches(4), **chosen)
         assert net.super_experts == [[5], [], []]
         for criterion in ("frequency", "aimer"):
             net.activate(configured(net, keep=4, criterion=criterion))
