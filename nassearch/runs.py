@@ -284,7 +284,8 @@ class Run:
         metrics = sorted({m for r in front for m in r.values})
         if which == "fastest":
             # Of several devices the one named first, objectives before constraints.
-            latencies = [m for m in self.goal.metrics if base_name(m) == "latency_ms" and m in metrics]
+            named = dict.fromkeys([*self.goal.metrics, *metrics])
+            latencies = [m for m in named if base_name(m) == "latency_ms" and m in metrics]
             if not latencies:
                 raise ConfigError(f"no latency was measured in this run; measured: {metrics}")
             metric = latencies[0]

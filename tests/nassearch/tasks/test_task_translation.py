@@ -115,7 +115,7 @@ def test_tokenised_once(folder, tmp_path, monkeypatch):
     assert make_task(spec(folder)).fingerprint == task.fingerprint
     file = tmp_path / "m.model"
     file.write_bytes(task.arrays["model"].tobytes())
-    given = make_task(spec(folder, f",vocabulary={file}"))
+    given = make_task(f"translation:multi30k:{folder},max_length=30,vocabulary={file}")
     assert given.model_options == task.model_options
 
 
