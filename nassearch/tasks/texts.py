@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from nassearch.errors import DataError
 from nassearch.tasks.base import Batch, Direction, Inputs, smoothing_facts
 from nassearch.tasks.classifier import Classification, at_least_one, chunks, shared_arguments
+from nassearch.tasks.like_length import random_batches
 from nassearch.tasks.metrics import LabelTally
 from nassearch.tasks.splits import SPLITS, Splits
 
-_SORTED_TOGETHER = 50
 _TRAINING_DEFAULTS = {
     "epochs": 3,
     "batch_size": 32,
@@ -213,15 +213,8 @@ class TextTrainingSet:
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, numbered from 0, in random order."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
-        rows = self.task.splits["train"]
-        rows = rows[np.argsort(rng.random(len(rows)), kind="stable")]
-        lengths = self.task.tokens.lengths
-        groups = [
-            rows_of_batch
-            for pool in chunks(rows, self.batch_size * _SORTED_TOGETHER)
-            for rows_of_batch in chunks(pool[np.argsort(lengths[pool], kind="stable")], self.batch_size)
-        ]
-        return (self.task.batch(groups[i]) for i in np.argsort(rng.random(len(groups)), kind="stable"))
+        rows, lengths = self.task.splits["train"], self.task.tokens.lengths
+        return map(self.task.batch, random_batches(rows, lengths, self.batch_size, rng))
 
     def calibration(self) -> Iterator[Inputs]:
         """Yield the inputs of the calibration split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from nassearch.errors import ConfigError, DataError
 from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task, smoothing_facts
+from nassearch.tasks.classifier import at_least_one, chunks
+from nassearch.tasks.like_length import random_batches
 from nassearch.tasks.splits import SPLITS, Splits
 from nassearch.tasks.subwords import END, PADDING, processor
 
 IGNORED = -100
 SMOOTHING = 0.1  # by default
-_SORTED_TOGETHER = 50
 _LONGER = 10
 _MOST_LOGITS = 64 * 2**20  # of an evaluated batch: 256 MB of float32
 _TRAINING_DEFAULTS = {
@@ -281,13 +282,7 @@ class TranslationTrainingSet:
         """Yield the batches of an epoch, numbered from 0, in random order."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
         rows, order = self.task.splits["train"], self.task._order
-        rows = rows[np.argsort(rng.random(len(rows)), kind="stable")]
-        groups = [
-            group
-            for pool in chunks(rows, self.batch_size * _SORTED_TOGETHER)
-            for group in chunks(pool[np.argsort(order[pool], kind="stable")], self.batch_size)
-        ]
-        return (self.task.batch(groups[i]) for i in np.argsort(rng.random(len(groups)), kind="stable"))
+        return map(self.task.batch, random_batches(rows, order, self.batch_size, rng))
 
     def calibration(self) -> Iterator[Inputs]:
         """Yield the inputs of the calibration split."""
@@ -320,15 +315,3 @@ def _sums(outputs: Tensor, targets: Tensor) -> Tensor:
     own = chances.gather(1, targets[counted][:, None])
     count = torch.tensor(float(counted.sum()), dtype=torch.float64)
     return torch.stack([-own.double().sum().cpu(), -chances.mean(1).double().sum().cpu(), count])
-
-
-def chunks(rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    """Cut rows into pieces of a size; the last may be smaller."""
-    return (rows[start : start + at_least_one(size)] for start in range(0, len(rows), at_least_one(size)))
-
-
-def at_least_one(batch_size: int) -> int:
-    """Return a batch size; `ConfigError` where it is below 1."""
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; give at least 1")
-    return batch_size
