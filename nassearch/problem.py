@@ -167,9 +167,20 @@ class Problem:
 
     def order_units(self, net: Supernet) -> None:
         """Order the units of a supernet by what the task's loss on the calibration split says of them."""
-        from supernets.training import sort_units
+        from supernets.training import Rehearsal, rehearsal_steps, sort_units
 
-        sort_units(net, self.task.batches("calibration", self.training_batch_size), self.loss)
+        assert self.training is not None  # noqa: S101 - `orders_units`
+        data, steps = self.training_data(), self.config.train.rehearsal
+        if steps is None:
+            wanted = net.scores_by_gradient and self.task.new_head
+            steps = rehearsal_steps(self.training.total_steps(data.steps_per_epoch)) if wanted else 0
+        sort_units(
+            net,
+            self.task.batches("calibration", self.training_batch_size),
+            self.loss,
+            layers=self.config.train.order_layers,
+            rehearsal=Rehearsal(data, steps, self.training) if steps else None,
+        )
 
     def check_training(self, net: Supernet) -> None:
         """Check the settings and options of the training, if there is one, before any work.

@@ -314,7 +314,14 @@ class HatSupernet(Supernet):
         }
 
     @torch.no_grad()
-    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+    def sort_by_importance(
+        self,
+        batches: Iterable[Inputs] | None = None,
+        loss: Loss | None = None,
+        *,
+        layers: bool = False,
+        judge: Supernet | None = None,
+    ) -> None:
         """Reorder the neurons of the feed-forward networks by L1 norm, in place. Data are not looked at."""
         for stack in (self.model.encoder_layers, self.model.decoder_layers):
             for layer in cast("Iterable[Any]", stack):

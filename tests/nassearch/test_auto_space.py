@@ -23,7 +23,7 @@ from nassearch.config import make_config
 from nassearch.console import make_console
 from nassearch.errors import ConfigError, RunFolderError
 from nassearch.pretrained import load_pretrained
-from nassearch.problem import make_problem
+from nassearch.problem import Problem, make_problem
 from nassearch.runs import Run
 from nassearch.tasks import make_task
 from supernets import call, convert
@@ -135,12 +135,19 @@ def test_a_run_that_was_stopped_while_training_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         go(exact, tmp_path / "half")
     monkeypatch.setattr(loop, "seed_step", real)
-    again = nassearch.resume(tmp_path / "half", console=make_console(quiet=True))
-    assert calls == [0, 1, 2, 3]
+    with monkeypatch.context() as patched:  # the order is kept: it is not found a second time
+        patched.setattr(Problem, "order_units", lambda *_: pytest.fail("ordered again"))
+        again = nassearch.resume(tmp_path / "half", console=make_console(quiet=True))
+    assert calls == [0, 0, 1, 2, 3]  # a rehearsal of one step, then the training
     assert weights(again.folder) == weights(whole.folder)
     assert [r.values for r in again.records] == [r.values for r in whole.records]
-    unordered = exact | {"train": exact["train"] | {"importance_order": False}}
-    assert weights(go(unordered, tmp_path / "plain").folder) != weights(whole.folder)
+    others = [{"importance_order": False}, {"rehearsal": 0}, {"order_layers": False}]
+    folders = [
+        go(exact | {"train": exact["train"] | other}, tmp_path / str(i)).folder for i, other in enumerate(others)
+    ]
+    found = [weights(whole.folder), *(weights(folder) for folder in folders)]
+    assert len({tuple(names) for names in found}) == len(found)
+    assert Run(folders[2]).supernet().config()["layer_order"] == {"": [0, 1, 2]}
 
 
 def test_a_trained_run_goes_on_without_its_model(
