@@ -268,6 +268,7 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """Return a parser of what all these benchmarks take."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--jobs", nargs="*", type=_job, default=[], help=f"WAY:SEED, ways are {', '.join(WAYS)}")
+    made.add_argument("--finetune", nargs="*", type=_job, default=[], help="jobs whose winners are trained on alone")
     made.add_argument("--out", type=Path, default=Path(f"results/{name}.csv"))
     made.add_argument("--work", type=Path, default=Path(f"runs/{name}"))
     made.add_argument("--amp", default="bf16", choices=["off", "bf16"])
