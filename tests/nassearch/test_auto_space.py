@@ -321,7 +321,7 @@ def test_an_export_has_the_tokenizer_of_the_task_where_the_model_is_elsewhere(
     run = Run(finished_auto)
     # As of a model on the hub: there is no folder whose files could be copied.
     importlib.import_module("nassearch.exports")
-    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "local_folder", lambda name: None)
+    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "folder_of", lambda name: None)
     nassearch.export(run, str(run.front[0].id), "transformers", tmp_path / "out")
     wanted = hf.AutoTokenizer.from_pretrained(bert)("good film")["input_ids"]
     assert hf.AutoTokenizer.from_pretrained(tmp_path / "out")("good film")["input_ids"] == wanted
