@@ -197,7 +197,9 @@ class InstaTune(Method):
             student = passes.forward(arch, batch.inputs, keep_hidden=deep)
             value = self._value(passes, student, batch, [(from_largest, source), (from_teacher, taught)])
             if deep:
-                value = value + self.layer_loss * hidden_loss(passes.hidden, states)
+                # A mean over items, padding included, whatever counts for the other losses.
+                among = passes.items / passes.weight
+                value = value + self.layer_loss * among * hidden_loss(passes.hidden, states)
                 passes.hidden = {}
             passes.backward(value, retain_graph=i < again)
 
