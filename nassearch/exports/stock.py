@@ -24,12 +24,11 @@ def transformers_fault(module: Any) -> str | None:
     return None
 
 
-def timm_fault(module: Any) -> str | None:
-    """Return why the arguments of a model of timm cannot make its shape, or None."""
+def timm_fault(module: Any, architecture: str) -> str | None:
+    """Return why the arguments of one of timm's architectures cannot make a model's shape, or None."""
     import timm
     import torch
 
-    architecture = timm_architecture(module)
     try:
         with torch.device("meta"):
             again = timm.create_model(architecture, pretrained=False, **timm_options(module))
@@ -63,8 +62,8 @@ def any_shape(module: nn.Module) -> str:
 
         if isinstance(module, transformers.PreTrainedModel):
             library, fault = "transformers", transformers_fault(module)
-    if not library and timm_architecture(module) is not None:
-        library, fault = "timm", timm_fault(module)
+    if not library and (architecture := timm_architecture(module)) is not None:
+        library, fault = "timm", timm_fault(module, architecture)
     if not library:
         return "it holds layers of any shape"
     stock = f"not possible: {fault}" if fault else f"possible, too (--format {library})"

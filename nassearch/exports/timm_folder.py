@@ -39,7 +39,7 @@ class TimmFolder(ExportFormat):
         architecture = timm_architecture(module)
         if architecture is None:
             raise ExportError(f"a {type(module).__name__} is no model of timm; {_OTHERS}, or transformers")
-        if fault := timm_fault(module):
+        if fault := timm_fault(module, architecture):
             raise ExportError(f"{fault}; {_OTHERS}, or search with --uniform")
         self.form, self.reason = "stock", f"the arguments of {architecture} make the subnet's shape"
         timm.models.save_for_hf(module, str(folder), model_args=timm_options(module), safe_serialization=True)

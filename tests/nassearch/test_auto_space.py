@@ -343,8 +343,9 @@ def test_code_of_a_tokenizer_runs_only_where_it_is_trusted(
 
 
 def test_a_subnet_of_a_pre_trained_model_is_trained_on_and_loads_without_us(
-    finished_auto: Path, bert: Path, tmp_path: Path
+    finished_auto: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code"))
     run = Run(finished_auto)
     smallest = min(run.front, key=lambda r: r.values["macs_m"])
     tuning = FinetuneSettings(epochs=3, lr=0.01, batch_size=16)
