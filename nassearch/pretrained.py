@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 _TIMM, _TIMM_HUB = "timm:", "hf-hub:"
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _COUNT_FROM_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -45,6 +46,33 @@ def local_folder(name: str) -> Path | None:
     """Return the folder that a model's name is, or None where it is of another place."""
     path = Path(name.removeprefix(_TIMM)).expanduser()
     return path if path.is_dir() else None
+
+
+def folder_of(name: str) -> Path | None:
+    """Return the folder with the files that come with a model; its image processor, too, if it has one.
+
+    Of a model on the hub it is that of the local cache, to which the processor's files are fetched; None where there
+    are none. timm's models have none.
+    """
+    folder = local_folder(name)
+    if folder is not None or name.startswith((_TIMM, _TIMM_HUB)):
+        return folder
+    from transformers.utils.hub import cached_file
+
+    for file in _PROCESSOR_FILES:
+        try:
+            found = cached_file(
+                name,
+                file,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+                _raise_exceptions_for_gated_repo=False,
+            )
+        except (OSError, ValueError):  # the model is there no more
+            return None
+        if found is not None:
+            return Path(found).parent
+    return None
 
 
 def load_pretrained(name: str, task: Task, *, seed: int, trust_remote_code: bool = False) -> Pretrained:

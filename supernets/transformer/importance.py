@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ def sort(
             f"the judge of importance must be a copy of the supernet; it is of family {judge.family!r} and space "
             f"{judge.space.name!r}, not {net.family!r} and {net.space.name!r}"
         )
-    scored = cast("TransformerSupernet", judge).stacks
+    scored = judge.stacks
     measure = _own_loss if loss is None else loss
     with judge.activated(judge.space.decode(judge.space.largest[None])[0]), _frozen_mode(judge):
         scores = _magnitudes(scored) if given is None else first_order_scores(judge, scored, given, measure)

@@ -22,6 +22,7 @@ import nassearch
 from nassearch.config import make_config
 from nassearch.console import make_console
 from nassearch.errors import ConfigError, RunFolderError
+from nassearch.finetuning import FinetuneSettings, finetune
 from nassearch.pretrained import load_pretrained
 from nassearch.problem import Problem, make_problem
 from nassearch.runs import Run
@@ -320,7 +321,7 @@ def test_an_export_has_the_tokenizer_of_the_task_where_the_model_is_elsewhere(
     run = Run(finished_auto)
     # As of a model on the hub: there is no folder whose files could be copied.
     importlib.import_module("nassearch.exports")
-    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "local_folder", lambda name: None)
+    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "folder_of", lambda name: None)
     nassearch.export(run, str(run.front[0].id), "transformers", tmp_path / "out")
     wanted = hf.AutoTokenizer.from_pretrained(bert)("good film")["input_ids"]
     assert hf.AutoTokenizer.from_pretrained(tmp_path / "out")("good film")["input_ids"] == wanted
@@ -339,3 +340,30 @@ def test_code_of_a_tokenizer_runs_only_where_it_is_trusted(
     monkeypatch.setattr(hf.AutoTokenizer, "from_pretrained", load)
     make_task(settings["task"], trust_remote_code=trusted)
     assert asked == [trusted]
+
+
+def test_a_subnet_of_a_pre_trained_model_is_trained_on_and_loads_without_us(
+    finished_auto: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code"))
+    run = Run(finished_auto)
+    smallest = min(run.front, key=lambda r: r.values["macs_m"])
+    tuning = FinetuneSettings(epochs=3, lr=0.01, batch_size=16)
+    quiet = make_console(quiet=True)
+    result = finetune(run, str(smallest.id), tuning, out=tmp_path / "out", format="transformers", console=quiet)
+    for split, before in {"search": smallest.values, "report": smallest.report}.items():
+        assert result.before[split]["accuracy"] == pytest.approx(before["accuracy"])
+    assert result.after["search"]["loss"] < result.before["search"]["loss"]
+    settings = json.loads((tmp_path / "out" / "finetune.json").read_text())["training"]
+    assert settings["options"]["teacher"] == "supernet"
+    card = json.loads((tmp_path / "out" / "transformers" / "card.json").read_text())
+    assert card["metrics"]["report_split"] == result.after["report"]
+    # In plain transformers it is what was scored.
+    folder = tmp_path / "out" / "transformers"
+    model = hf.AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    hits = total = 0
+    for batch in run.task().batches("report", 8):
+        with torch.no_grad():
+            hits += int((model(**batch.inputs).logits.argmax(-1) == batch.targets).sum())
+        total += len(batch.targets)
+    assert 100 * hits / total == pytest.approx(result.after["report"]["accuracy"])
