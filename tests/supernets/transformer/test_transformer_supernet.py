@@ -153,7 +153,7 @@ def test_extracted_models_generate(name: str) -> None:
         assert torch.equal(cached, net.model.generate(**inputs, **options))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["bert_mlm", "gpt2", "qwen3", "t5", "bart", "marian"])
+@pytest.mark.parametrize("name", ["bert_mlm", "gpt2", "qwen3", "gemma", "t5", "bart", "marian"])
 def test_tied_embeddings_stay_tied(name: str, tmp_path: Path) -> None:
     net = made(name)
     twin: Any = net.extract(archs(net)[1])
