@@ -193,10 +193,9 @@ def train_job(way: str, seed: int, study: Study, args: argparse.Namespace) -> tu
         resume=True,
         progress=spent,
     )
-    seconds = spent.seconds()
     if chosen.order == "after":
         study.order(net, seed, layers=True)
-    return net, *seconds
+    return net, *spent.seconds()
 
 
 def remembering(task: Task, path: Path) -> Score:
@@ -298,6 +297,11 @@ def run_job(way: str, seed: int, study: Study, args: argparse.Namespace) -> None
         quality = [score(net, net.active, split)["accuracy"] for split in ("search", "report")]
         row = [way, seed, args.lr, args.epochs, args.amp, *(f"{q:.2f}" for q in quality), f"{cpu:.0f}", f"{wall:.0f}"]
         append_row(trained, TRAINED, [*row, machine()])
+    if not folder.is_dir():
+        raise SystemExit(
+            f"{trained} has a row of {way}:{seed}, but its supernet is not in {folder}; give the --work folder in "
+            "which it was trained, or another --out to train it anew"
+        )
     if args.budget and not any((r["way"], r["seed"]) == (way, str(seed)) for r in read_rows(args.out)):
         nets = load(folder).eval(), load(args.work / f"plain-{seed}").eval()
         report_job(way, seed, nets, study.task, args)

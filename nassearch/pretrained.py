@@ -36,10 +36,12 @@ class Pretrained:
     Attributes:
         module: The model, in eval mode, float32.
         notes: What a user should know of it, e.g. that its head is new.
+        new_weights: Whether some have learned nothing yet.
     """
 
     module: nn.Module
     notes: tuple[str, ...] = ()
+    new_weights: bool = False
 
 
 def local_folder(name: str) -> Path | None:
@@ -154,7 +156,7 @@ def _load_timm(name: str, folder: Path | None, task: Task) -> Pretrained:
     notes: tuple[str, ...] = ()
     if head != count:
         notes = (f"the head of {name} has {head} classes, the task {count}: a new one is drawn from the seed",)
-    return Pretrained(model.to(torch.float32).eval(), notes)
+    return Pretrained(model.to(torch.float32).eval(), notes, bool(notes))
 
 
 # -- transformers ------------------------------------------------------------------------------------
@@ -196,8 +198,10 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
             )
     except Exception as error:
         raise ConfigError(f"--model {name} cannot be loaded as {task.auto_model}: {_first_line(error)}") from error
-    _check_body(name, model, found, notes)
-    return Pretrained(model.eval(), tuple(notes))
+    new = _check_body(name, model, found)
+    if new:
+        notes.append(f"new weights, drawn from the seed: {', '.join(new[:6])}{' …' if len(new) > 6 else ''}")
+    return Pretrained(model.eval(), tuple(notes), bool(new))
 
 
 @contextmanager
@@ -257,8 +261,8 @@ def _head_notes(name: str, config: Any, count: int, names: list[str]) -> list[st
     return [f"labels of the task by the head of {name}, in order: {pairs}"]
 
 
-def _check_body(name: str, model: Any, found: dict[str, Any], notes: list[str]) -> None:
-    """Note which weights are new, and refuse a body that does not fit or is not whole.
+def _check_body(name: str, model: Any, found: dict[str, Any]) -> list[str]:
+    """Return which weights are new, and refuse a body that does not fit or is not whole.
 
     A pooler may be new: checkpoints of language models have none.
 
@@ -278,9 +282,7 @@ def _check_body(name: str, model: Any, found: dict[str, Any], notes: list[str]) 
             f"{' …' if len(lacks) > 4 else ''}; give a model whose weights were all saved, of the class that its "
             f"{CONFIG_FILE} says"
         )
-    new = sorted({*wrong, *missing})
-    if new:
-        notes.append(f"new weights, drawn from the seed: {', '.join(new[:6])}{' …' if len(new) > 6 else ''}")
+    return sorted({*wrong, *missing})
 
 
 def _first_line(error: Exception) -> str:

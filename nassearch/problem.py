@@ -165,34 +165,20 @@ class Problem:
         asked = self.config.train.importance_order
         return orders_units(self.config.train_method) if asked is None else asked
 
-    def order_units(self, net: Supernet) -> None:
-        """Order the units of a supernet by what the task's loss on the calibration split says of them."""
-        from supernets.training import Rehearsal, rehearsal_steps, sort_units
-
-        assert self.training is not None  # noqa: S101 - `orders_units`
-        data, steps = self.training_data(), self.config.train.rehearsal
-        if steps is None:
-            wanted = net.scores_by_gradient and self.task.new_head
-            steps = rehearsal_steps(self.training.total_steps(data.steps_per_epoch)) if wanted else 0
-        sort_units(
-            net,
-            self.task.batches("calibration", self.training_batch_size),
-            self.loss,
-            layers=self.config.train.order_layers,
-            rehearsal=Rehearsal(data, steps, self.training) if steps else None,
-        )
-
     def check_training(self, net: Supernet) -> None:
         """Check the settings and options of the training, if there is one, before any work.
 
         Raises:
             ConfigError: With everything that is wrong.
         """
-        if self.training is None:
-            return
+        from nassearch.unit_order import order_faults
         from supernets import SupernetError
         from supernets.training import prepare
 
+        if faults := order_faults(self, net):
+            raise ConfigError(faults)
+        if self.training is None:
+            return
         try:
             prepare(self.config.train_method, self.training, net, self.training_data())
         except SupernetError as error:

@@ -7,25 +7,8 @@ from pathlib import Path
 from nassearch.console import Console
 from nassearch.places import executor_settings
 from nassearch.problem import Problem
+from nassearch.unit_order import ordered_supernet
 from supernets import Supernet
-
-ORDERED_FOLDER = "ordered"
-
-
-def ordered_supernet(problem: Problem, net: Supernet, folder: Path) -> Supernet:
-    """Return a supernet with its units in order: the one that a stopped run has kept, or this one, which is kept.
-
-    Args:
-        problem: The run; it orders units.
-        net: The supernet with its first weights; may be changed.
-        folder: Where it is kept.
-    """
-    from supernets import is_saved, load, save
-
-    if not is_saved(folder):
-        problem.order_units(net)
-        save(net, folder)
-    return load(folder)
 
 
 def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Console) -> Supernet:
@@ -48,7 +31,7 @@ def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Conso
     settings, config = problem.training, problem.config
     assert settings is not None  # noqa: S101 - for the type checker
     if problem.orders_units:
-        net = ordered_supernet(problem, net, folder / ORDERED_FOLDER)
+        net = ordered_supernet(problem, net, folder, console)
     with RichProgress(console=console) as progress:
         if shared_by_workers(problem):
             from nassearch.executors.ray_training import train_on_ray

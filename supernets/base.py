@@ -253,6 +253,9 @@ class Supernet(nn.Module, ABC):
                 one that has been fine-tuned, where this one's head is new and its gradients say nothing yet.
         """
 
+    def choose_layers_as(self, other: Supernet) -> None:
+        """Keep the layers that another supernet of the space keeps, for families whose depth is a choice of layers."""
+
     # -- mixtures ------------------------------------------------------------------------------------
 
     @property

@@ -34,7 +34,6 @@ class Task(ABC):
         fingerprint: Hash of the data, the splits and the seed; runs refuse to mix fingerprints.
         auto_model: transformers' class that loads a pre-trained model with the head that the task needs, e.g.
             ``"AutoModelForSequenceClassification"``; None where there is none.
-        new_head: Whether a pre-trained model gets a head that has learned nothing, as for classes of one's own.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Task(ABC):
     training_defaults: dict[str, Any]
     fingerprint: str
     auto_model: ClassVar[str | None] = None
-    new_head: ClassVar[bool] = False
 
     @abstractmethod
     def size(self, split: Split) -> int:

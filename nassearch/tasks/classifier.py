@@ -37,7 +37,6 @@ class Classification(Task):
     details: dict[str, Any]
     tally: Callable[[], Tally]
     shared_inputs: frozenset[str] = frozenset()
-    new_head = True
 
     @abstractmethod
     def inputs(self, rows: NDArray[np.int64]) -> Inputs:

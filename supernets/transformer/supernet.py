@@ -299,6 +299,14 @@ class TransformerSupernet(Supernet):
         self._costs = None
         self.activate(self._active)
 
+    def choose_layers_as(self, other: Supernet) -> None:
+        """Keep the layers that another supernet of the space keeps in its shallow subnets."""
+        assert isinstance(other, TransformerSupernet)  # noqa: S101 - of the same space
+        for stack, theirs in zip(self._stacks, other.stacks, strict=True):
+            stack.set_order(theirs.order)
+        self._costs = None
+        self.activate(self._active)
+
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self._costs = None  # the size changes with the dtype
         result: Self = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]

@@ -19,12 +19,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import nassearch
+from nassearch import unit_order
 from nassearch.config import make_config
 from nassearch.console import make_console
 from nassearch.errors import ConfigError, RunFolderError
 from nassearch.finetuning import FinetuneSettings, finetune
 from nassearch.pretrained import load_pretrained
-from nassearch.problem import Problem, make_problem
+from nassearch.problem import make_problem
 from nassearch.runs import Run
 from nassearch.tasks import make_task
 from supernets import call, convert
@@ -137,7 +138,7 @@ def test_a_run_that_was_stopped_while_training_ends_the_same(
         go(exact, tmp_path / "half")
     monkeypatch.setattr(loop, "seed_step", real)
     with monkeypatch.context() as patched:  # the order is kept: it is not found a second time
-        patched.setattr(Problem, "order_units", lambda *_: pytest.fail("ordered again"))
+        patched.setattr(unit_order, "order_units", lambda *_: pytest.fail("ordered again"))
         again = nassearch.resume(tmp_path / "half", console=make_console(quiet=True))
     assert calls == [0, 0, 1, 2, 3]  # a rehearsal of one step, then the training
     assert weights(again.folder) == weights(whole.folder)
@@ -149,6 +150,43 @@ def test_a_run_that_was_stopped_while_training_ends_the_same(
     found = [weights(whole.folder), *(weights(folder) for folder in folders)]
     assert len({tuple(names) for names in found}) == len(found)
     assert Run(folders[2]).supernet().config()["layer_order"] == {"": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"importance_order": False, "rehearsal": 3}, r"train.rehearsal have no effect: units are not ordered"),
+        ({"method": "sandwich", "order_layers": False}, r"train.order_layers have no effect: units are not ordered"),
+    ],
+)
+def test_settings_of_an_order_that_is_not_made(
+    settings: dict[str, Any], tmp_path: Path, train: dict[str, Any], message: str
+) -> None:
+    changed = settings | {"train": {**settings["train"], "options": {}} | train}
+    with pytest.raises(ConfigError, match=message):
+        go(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rehearsal_is_for_new_weights(settings: dict[str, Any], bert: Path, tmp_path: Path) -> None:
+    problem = make_problem(make_config(settings | {"out": str(tmp_path)}))
+    net = problem.build_supernet()
+    assert problem.source.new_weights
+    assert unit_order.rehearsed_steps(problem, net) == 1
+    tuned = tmp_path / "tuned"
+    load_pretrained(str(bert), problem.task, seed=0).module.save_pretrained(tuned)  # type: ignore[operator]
+    again = make_problem(make_config(settings | {"model": str(tuned), "out": str(tmp_path)}))
+    assert not again.source.new_weights
+    assert unit_order.rehearsed_steps(again, again.build_supernet()) == 0
+
+
+def test_networks_from_scratch_have_the_layers_that_the_run_keeps(finished_auto: Path) -> None:
+    from nassearch.gap.scratch import make_recipe
+
+    run = Run(finished_auto)
+    recipe = make_recipe(run)
+    trained = run.supernet().config()["layer_order"]
+    assert [recipe.first_weights(run, seed).config()["layer_order"] for seed in (1, 2, 3)] == [trained] * 3
 
 
 def test_a_trained_run_goes_on_without_its_model(

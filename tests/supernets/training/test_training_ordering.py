@@ -71,6 +71,7 @@ def test_layers_are_ordered_where_asked() -> None:
     orders = [order(4, layers=layers).config()["layer_order"] for layers in (False, True)]
     assert orders[0] == {"": [0, 1, 2]}
     assert sorted(orders[1][""]) == [0, 1, 2]
+    assert orders[1][""] != [0, 1, 2]
 
 
 @pytest.mark.parametrize(("total", "steps"), [(1, 1), (60, 10), (618, 103), (10**6, 200)])
