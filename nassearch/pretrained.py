@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nassearch.errors import ConfigError
+from nassearch.tasks.pretrained import hub_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,22 +60,8 @@ def folder_of(name: str) -> Path | None:
     folder = local_folder(name)
     if folder is not None or name.startswith((_TIMM, _TIMM_HUB)):
         return folder
-    from transformers.utils.hub import cached_file
-
-    for file in _PROCESSOR_FILES:
-        try:
-            found = cached_file(
-                name,
-                file,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-                _raise_exceptions_for_gated_repo=False,
-            )
-        except (OSError, ValueError):  # the model is there no more
-            return None
-        if found is not None:
-            return Path(found).parent
-    return None
+    found = (hub_file(name, file) for file in _PROCESSOR_FILES)
+    return next((path.parent for path in found if path is not None), None)
 
 
 def load_pretrained(name: str, task: Task, *, seed: int, trust_remote_code: bool = False) -> Pretrained:

@@ -84,7 +84,9 @@ def _column(origin: str, dataset: Any, given: str | None, option: str, kind: str
 def _labels(origin: str, part: str, dataset: Any, column: str) -> NDArray[np.int64]:
     values = np.asarray(list(dataset[column]))
     if not len(values):
-        raise DataError(f"{origin}: {part} is empty; fill it, or remove it")
+        raise DataError(
+            f"{origin}: {part} is empty; fill it, or save the data set without it (save_to_disk) and give that folder"
+        )
     if values.dtype.kind not in "iu":
         raise DataError(f"{origin}: column {column!r} holds {values.dtype}, not class numbers; give label_column=NAME")
     return values.astype(np.int64)

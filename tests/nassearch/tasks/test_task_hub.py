@@ -221,7 +221,7 @@ def test_encoded_image_of_any_kind(value: Any) -> None:
 
 
 def test_an_empty_part_is_refused() -> None:
-    with pytest.raises(DataError, match="hf:some/set: test is empty; fill it, or remove it"):
+    with pytest.raises(DataError, match="hf:some/set: test is empty; fill it, or save the data set without it"):
         _labels("hf:some/set", "test", {"label": []}, "label")
 
 

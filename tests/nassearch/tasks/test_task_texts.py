@@ -315,7 +315,7 @@ def test_the_model_of_the_run_gives_tokenizer_limits_and_order_of_classes(folder
 @pytest.mark.parametrize("empty", ["train", "validation", "test"])
 def test_empty_parts_of_a_set_are_refused(empty):
     parts = {name: pairs_set(0 if name == empty else 20) for name in ("train", "validation", "test")}
-    with pytest.raises(DataError, match=rf"some set: {empty} is empty; fill it, or remove it"):
+    with pytest.raises(DataError, match=rf"some set: {empty} is empty; fill it, or leave it out"):
         from_parts("some set", parts, Columns({"sentence": "sentence1"}, "label"))
 
 
