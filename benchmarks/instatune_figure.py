@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"g1": "#0072b2", "g0": "#d55e00", "g1-smallest": "#009e73", "g0-smallest": "#cc79a7"}
+COLOURS = {"g1": "#0072b2", "g0": "#d55e00", "g1-unordered": "#009e73", "g1-new-head": "#cc79a7"}
 MARKS = "os^Dv"
 NAMES = {
     "g0": "InstaTune, $\\gamma$ = 0",
     "g1": "InstaTune, $\\gamma$ = 1",
     "g0-unordered": "$\\gamma$ = 0, not ordered",
     "g1-unordered": "$\\gamma$ = 1, not ordered",
-    "g0-smallest": "$\\gamma$ = 0, with the smallest",
+    "g0-new-head": "$\\gamma$ = 0, ordered by the new head",
+    "g1-new-head": "$\\gamma$ = 1, ordered by the new head",
     "g1-smallest": "$\\gamma$ = 1, with the smallest",
     "g1-two": "$\\gamma$ = 1, two random subnets",
 }

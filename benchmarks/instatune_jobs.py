@@ -29,29 +29,50 @@ from nassearch.pareto import non_dominated
 from nassearch.strategies import make_strategy
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from nassearch.tasks.base import Task
     from supernets.base import Supernet
-    from supernets.training import TrainProgress
+    from supernets.training import Rehearsal, TrainProgress
 
 Scored = dict[str, float]
 Score = Callable[["Supernet", Mapping[str, Any], str], Scored]
 
 TARGETS = (0.75, 0.6, 0.5)
 OBJECTIVES = [Objective.parse("accuracy:max"), Objective.parse("macs_m:min")]
-ORDERED_BY = 8  # batches
+ORDERED_BY = 16  # batches
 CHECKPOINT_EVERY = 50
-# Options of the method, whether the seed's plain fine-tune is the teacher, and whether units are ordered before.
-WAYS: dict[str, tuple[dict[str, Any], bool, bool]] = {
-    "plain": ({"alpha": 1.0, "random_subnets": 0}, False, True),
-    "g0": ({}, False, True),
-    "g1": ({}, True, True),
-    "g0-unordered": ({}, False, False),
-    "g1-unordered": ({}, True, False),
-    "g0-smallest": ({"smallest": True}, False, True),
-    "g1-smallest": ({"smallest": True}, True, True),
-    "g1-two": ({"random_subnets": 2}, True, True),
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of training.
+
+    Attributes:
+        options: Of the method.
+        taught: Whether the seed's plain fine-tune is the teacher.
+        order: How units are ordered: "rehearsed" (heads, neurons and layers, by a copy that has been fine-tuned a
+            little), "new-head" (heads and neurons, by the gradients of the new head), "after" (like "rehearsed", but
+            after the training, by its own weights) or "none".
+    """
+
+    options: Mapping[str, Any]
+    taught: bool = False
+    order: str = "rehearsed"
+
+
+WAYS = {
+    # Ordered when it has been trained, which suits best what is cut from it.
+    "plain": Way({"alpha": 1.0, "random_subnets": 0}, order="after"),
+    "g0": Way({}),
+    "g1": Way({}, taught=True),
+    "g0-unordered": Way({}, order="none"),
+    "g1-unordered": Way({}, taught=True, order="none"),
+    "g0-new-head": Way({}, order="new-head"),
+    "g1-new-head": Way({}, taught=True, order="new-head"),
+    "g1-smallest": Way({"smallest": True}, taught=True),
+    "g1-smallest-new-head": Way({"smallest": True}, taught=True, order="new-head"),
+    "g1-two": Way({"random_subnets": 2}, taught=True),
 }
 TRAINED = ["way", "seed", "lr", "epochs", "amp", "search", "report", "cpu_s", "wall_s", "machine"]
 FOUND = [
@@ -93,19 +114,18 @@ class Study:
     settings: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 32
 
-    def net(self, seed: int, ordered: bool) -> Supernet:
-        """Return the pre-trained model as a supernet."""
-        from supernets import convert
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the task's loss."""
         from supernets.training import logits_of
 
-        net = convert(self.pretrained(seed))
-        if ordered:
-            batches = list(islice(self.task.training_data(self.batch_size, seed).batches(0), ORDERED_BY))
-            targets = {id(b.inputs): b.targets for b in batches}
-            net.sort_by_importance(
-                [b.inputs for b in batches], lambda out, x: self.task.loss(logits_of(out), targets[id(x)])
-            )
-        return net
+        return self.task.loss(logits_of(outputs), targets)
+
+    def order(self, net: Supernet, seed: int, *, layers: bool, rehearsal: Rehearsal | None = None) -> None:
+        """Order a supernet's units by importance, on training data."""
+        from supernets.training import sort_units
+
+        batches = islice(self.task.training_data(self.batch_size, seed).batches(0), ORDERED_BY)
+        sort_units(net, batches, self.loss, layers=layers, rehearsal=rehearsal, device="cpu")
 
 
 class Spent:
@@ -139,32 +159,42 @@ class Spent:
 
 def train_job(way: str, seed: int, study: Study, args: argparse.Namespace) -> tuple[Supernet, float, float]:
     """Return the trained supernet, and the CPU and wall seconds of its training, order and teacher included."""
-    from supernets.training import TrainSettings, logits_of, method_settings, train
+    from supernets import convert
+    from supernets.training import Rehearsal, TrainSettings, method_settings, rehearsal_steps, train
 
-    options, taught, ordered = WAYS[way]
-    if taught:
+    chosen = WAYS[way]
+    options = dict(chosen.options)
+    if chosen.taught:
         teacher = args.work / f"plain-{seed}"
         if not teacher.is_dir():
             raise SystemExit(f"{way}:{seed} learns from plain:{seed}, which is not in {teacher}; name that job first")
         options = {**options, "teacher": str(teacher)}
     spent = Spent(args.work / f"{way}-{seed}" / "spent.json")
-    net = study.net(seed, ordered)
+    net = convert(study.pretrained(seed))
+    data = study.task.training_data(study.batch_size, seed)
     given = {
         **study.settings, "epochs": args.epochs, "lr": args.lr, "seed": seed, "amp": args.amp, "options": options,
         "checkpoint_every": CHECKPOINT_EVERY,
     }  # fmt: skip
+    settings = TrainSettings(**{**method_settings("instatune"), **given})
+    if chosen.order in ("rehearsed", "new-head"):
+        steps = rehearsal_steps(settings.total_steps(data.steps_per_epoch))
+        rehearsed = chosen.order == "rehearsed"
+        study.order(net, seed, layers=rehearsed, rehearsal=Rehearsal(data, steps, settings) if rehearsed else None)
     train(
         net,
-        study.task.training_data(study.batch_size, seed),
-        lambda outputs, targets: study.task.loss(logits_of(outputs), targets),
+        data,
+        study.loss,
         method="instatune",
-        settings=TrainSettings(**{**method_settings("instatune"), **given}),
+        settings=settings,
         score=None,
         device="cpu",
         checkpoint_dir=args.work / f"{way}-{seed}" / "training",
         resume=True,
         progress=spent,
     )
+    if chosen.order == "after":
+        study.order(net, seed, layers=True)
     return net, *spent.seconds()
 
 
@@ -222,7 +252,7 @@ def report_job(way: str, seed: int, nets: tuple[Supernet, Supernet], task: Task,
         (arch,) = net.space.decode(rows[i][None])
         accuracy = score(net, arch, "report")["accuracy"]
         cut: list[Any] = ["", ""]
-        if way != "plain" and WAYS[way][2] and point != "front":
+        if way != "plain" and point != "front":
             cut = [f"{plain_score(plain, arch, split)['accuracy']:.2f}" for split in ("search", "report")]
         written.append([
             way, seed, args.lr, args.epochs, point, f"{macs[i]:.1f}", f"{macs[i] / full:.4f}",
@@ -237,6 +267,7 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """Return a parser of what all these benchmarks take."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--jobs", nargs="*", type=_job, default=[], help=f"WAY:SEED, ways are {', '.join(WAYS)}")
+    made.add_argument("--finetune", nargs="*", type=_job, default=[], help="jobs whose winners are trained on alone")
     made.add_argument("--out", type=Path, default=Path(f"results/{name}.csv"))
     made.add_argument("--work", type=Path, default=Path(f"runs/{name}"))
     made.add_argument("--amp", default="bf16", choices=["off", "bf16"])
@@ -266,6 +297,11 @@ def run_job(way: str, seed: int, study: Study, args: argparse.Namespace) -> None
         quality = [score(net, net.active, split)["accuracy"] for split in ("search", "report")]
         row = [way, seed, args.lr, args.epochs, args.amp, *(f"{q:.2f}" for q in quality), f"{cpu:.0f}", f"{wall:.0f}"]
         append_row(trained, TRAINED, [*row, machine()])
+    if not folder.is_dir():
+        raise SystemExit(
+            f"{trained} has a row of {way}:{seed}, but its supernet is not in {folder}; give the --work folder in "
+            "which it was trained, or another --out to train it anew"
+        )
     if args.budget and not any((r["way"], r["seed"]) == (way, str(seed)) for r in read_rows(args.out)):
         nets = load(folder).eval(), load(args.work / f"plain-{seed}").eval()
         report_job(way, seed, nets, study.task, args)

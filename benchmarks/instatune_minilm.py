@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instatune_finetune import finetune_job
 from instatune_jobs import Study, parser, print_table, run_job
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def main() -> None:
     made.add_argument("--epochs", type=int, default=3)
     made.add_argument("--lr", type=float, default=5e-5)
     args = made.parse_args()
-    if args.jobs:
+    if args.jobs or args.finetune:
         import torch
 
         from nassearch.tasks import make_task
@@ -46,6 +47,8 @@ def main() -> None:
         study = Study(task, lambda seed: pretrained(args.model, seed), {"freeze": FROZEN})
         for way, seed in args.jobs:
             run_job(way, seed, study, args)
+        for way, seed in args.finetune:
+            finetune_job(way, seed, study, args)
     print_table(args.out)
 
 

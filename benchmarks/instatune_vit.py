@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from instatune_finetune import finetune_job
 from instatune_jobs import CHECKPOINT_EVERY, Spent, Study, parser, print_table, run_job
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def main() -> None:
     made.add_argument("--epochs", type=int, default=5)
     made.add_argument("--lr", type=float, default=3e-4)
     args = made.parse_args()
-    if args.jobs:
+    if args.jobs or args.finetune:
         import torch
 
         from nassearch.tasks import make_task
@@ -112,6 +113,8 @@ def main() -> None:
         study = Study(tasks["second"], pretrained, batch_size=BATCH_SIZE)
         for way, seed in args.jobs:
             run_job(way, seed, study, args)
+        for way, seed in args.finetune:
+            finetune_job(way, seed, study, args)
     print_table(args.out)
 
 

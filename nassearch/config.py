@@ -62,6 +62,11 @@ class TrainConfig(_Section):
         options: Options of the method (``n_random``, …).
         importance_order: Whether the units of the supernet are ordered by importance on the calibration split before
             the first step. Default: as the method wants it.
+        rehearsal: Steps for which a copy of the supernet is fine-tuned before, so that its units are scored with a head
+            that knows the task; 0: none. Default: a sixth of the training, at most 200, where weights of a
+            pre-trained model are new, as those of a head for the task's classes.
+        order_layers: Whether depth, too, keeps what matters most, not the first layers, of models whose layers can be
+            chosen. Default: yes.
     """
 
     method: str | None = None
@@ -69,6 +74,8 @@ class TrainConfig(_Section):
     settings: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
     importance_order: bool | None = None
+    rehearsal: int | None = Field(default=None, ge=0)
+    order_layers: bool | None = None
 
 
 class ExecutorConfig(_Section):

@@ -187,7 +187,7 @@ class _Session:
             return
         started = time.perf_counter()
         if self.problem.training is not None:
-            train_supernet(self.problem, self.net, self.folder / "training", self.console)
+            self.net = train_supernet(self.problem, self.net, self.folder / "training", self.console)
         save(self.net, saved)
         store.set_meta(
             "trained",

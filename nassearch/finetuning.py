@@ -289,20 +289,12 @@ def _export(
     run: Run, record: Record, net: Supernet, single: FixedSupernet, folder: Path, format: str, after: Mapping[str, Any]
 ) -> None:
     """Export the trained network as any subnet is; its card has the new figures."""
-    from nassearch.exports import Subject, export_subject
-    from nassearch.pretrained import local_folder
+    from nassearch.exports import export_subject, subject_of
 
     tuned = replace(record, values={**record.values, **after["search"]}, report=after["report"], remeasured={})
-    subject = Subject(
-        single.module.eval(),
-        net.example_inputs(record.arch, batch_size=2),
-        net.rebuild_source(record.arch),
-        local_folder(run.config.model) if run.config.model else None,
-        run.tokenizer,
-    )
     if folder.exists():
         shutil.rmtree(folder)
-    export_subject(run, tuned, subject, net, format, folder)
+    export_subject(run, tuned, subject_of(run, tuned, net, single.module), net, format, folder)
 
 
 def _print(console: Console, record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nassearch.errors import ConfigError
+from nassearch.tasks.pretrained import hub_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 _TIMM, _TIMM_HUB = "timm:", "hf-hub:"
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _COUNT_FROM_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -35,16 +37,31 @@ class Pretrained:
     Attributes:
         module: The model, in eval mode, float32.
         notes: What a user should know of it, e.g. that its head is new.
+        new_weights: Whether some have learned nothing yet.
     """
 
     module: nn.Module
     notes: tuple[str, ...] = ()
+    new_weights: bool = False
 
 
 def local_folder(name: str) -> Path | None:
     """Return the folder that a model's name is, or None where it is of another place."""
     path = Path(name.removeprefix(_TIMM)).expanduser()
     return path if path.is_dir() else None
+
+
+def folder_of(name: str) -> Path | None:
+    """Return the folder with the files that come with a model; its image processor, too, if it has one.
+
+    Of a model on the hub it is that of the local cache, to which the processor's files are fetched; None where there
+    are none. timm's models have none.
+    """
+    folder = local_folder(name)
+    if folder is not None or name.startswith((_TIMM, _TIMM_HUB)):
+        return folder
+    found = (hub_file(name, file) for file in _PROCESSOR_FILES)
+    return next((path.parent for path in found if path is not None), None)
 
 
 def load_pretrained(name: str, task: Task, *, seed: int, trust_remote_code: bool = False) -> Pretrained:
@@ -126,7 +143,7 @@ def _load_timm(name: str, folder: Path | None, task: Task) -> Pretrained:
     notes: tuple[str, ...] = ()
     if head != count:
         notes = (f"the head of {name} has {head} classes, the task {count}: a new one is drawn from the seed",)
-    return Pretrained(model.to(torch.float32).eval(), notes)
+    return Pretrained(model.to(torch.float32).eval(), notes, bool(notes))
 
 
 # -- transformers ------------------------------------------------------------------------------------
@@ -168,8 +185,10 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
             )
     except Exception as error:
         raise ConfigError(f"--model {name} cannot be loaded as {task.auto_model}: {_first_line(error)}") from error
-    _check_body(name, model, found, notes)
-    return Pretrained(model.eval(), tuple(notes))
+    new = _check_body(name, model, found)
+    if new:
+        notes.append(f"new weights, drawn from the seed: {', '.join(new[:6])}{' …' if len(new) > 6 else ''}")
+    return Pretrained(model.eval(), tuple(notes), bool(new))
 
 
 @contextmanager
@@ -229,8 +248,8 @@ def _head_notes(name: str, config: Any, count: int, names: list[str]) -> list[st
     return [f"labels of the task by the head of {name}, in order: {pairs}"]
 
 
-def _check_body(name: str, model: Any, found: dict[str, Any], notes: list[str]) -> None:
-    """Note which weights are new, and refuse a body that does not fit or is not whole.
+def _check_body(name: str, model: Any, found: dict[str, Any]) -> list[str]:
+    """Return which weights are new, and refuse a body that does not fit or is not whole.
 
     A pooler may be new: checkpoints of language models have none.
 
@@ -250,9 +269,7 @@ def _check_body(name: str, model: Any, found: dict[str, Any], notes: list[str]) 
             f"{' …' if len(lacks) > 4 else ''}; give a model whose weights were all saved, of the class that its "
             f"{CONFIG_FILE} says"
         )
-    new = sorted({*wrong, *missing})
-    if new:
-        notes.append(f"new weights, drawn from the seed: {', '.join(new[:6])}{' …' if len(new) > 6 else ''}")
+    return sorted({*wrong, *missing})
 
 
 def _first_line(error: Exception) -> str:

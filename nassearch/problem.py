@@ -165,23 +165,20 @@ class Problem:
         asked = self.config.train.importance_order
         return orders_units(self.config.train_method) if asked is None else asked
 
-    def order_units(self, net: Supernet) -> None:
-        """Order the units of a supernet by what the task's loss on the calibration split says of them."""
-        from supernets.training import sort_units
-
-        sort_units(net, self.task.batches("calibration", self.training_batch_size), self.loss)
-
     def check_training(self, net: Supernet) -> None:
         """Check the settings and options of the training, if there is one, before any work.
 
         Raises:
             ConfigError: With everything that is wrong.
         """
-        if self.training is None:
-            return
+        from nassearch.unit_order import order_faults
         from supernets import SupernetError
         from supernets.training import prepare
 
+        if faults := order_faults(self, net):
+            raise ConfigError(faults)
+        if self.training is None:
+            return
         try:
             prepare(self.config.train_method, self.training, net, self.training_data())
         except SupernetError as error:

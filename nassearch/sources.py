@@ -23,11 +23,14 @@ class Source:
         space: The space.
         make: Makes the supernet with its first weights; the same at each call.
         notes: What a user should know of it.
+        new_weights: Whether some weights of a pre-trained model have learned nothing, as those of a new head. Known
+            once a supernet was made.
     """
 
     space: SearchSpace
     make: Callable[[], Supernet]
     notes: tuple[str, ...] = ()
+    new_weights: bool = False
     _made: list[Supernet] = field(default_factory=list, repr=False)
 
     def build(self) -> Supernet:
@@ -96,15 +99,16 @@ def converted_source(config: RunConfig, task: Task) -> Source:
             net = load(saved)
         except SupernetError as error:
             raise ConfigError(str(error)) from error
-        return Source(net.space, lambda: load(saved), (), [net])
+        return Source(net.space, lambda: load(saved), (), False, [net])
     assert config.model is not None  # noqa: S101 - `check_model` has refused it
     name: str = config.model
     notes: tuple[str, ...] = ()
+    new_weights = False
 
     def make() -> Supernet:
-        nonlocal notes
+        nonlocal notes, new_weights
         loaded = load_pretrained(name, task, seed=config.seed, trust_remote_code=config.trust_remote_code)
-        notes = loaded.notes
+        notes, new_weights = loaded.notes, loaded.new_weights
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # of the noise of a mixture's experts
             options = dict(config.model_options)
@@ -119,7 +123,7 @@ def converted_source(config: RunConfig, task: Task) -> Source:
         raise ConfigError(f"--model {name}: {error}") from error
     except TypeError as error:
         raise ConfigError(f"model_options of --space {config.space}: {error}") from error
-    return Source(net.space, make, notes, [net])
+    return Source(net.space, make, notes, new_weights, [net])
 
 
 def make_source(config: RunConfig, task: Task, space: SearchSpace | None = None) -> Source:
@@ -135,9 +139,16 @@ def make_source(config: RunConfig, task: Task, space: SearchSpace | None = None)
     """
     if not is_converted(config):
         return named_source(config, named_space(config) if space is None else space, task)
-    if space is not None:
-        return Source(space, lambda: converted_source(config, task).build())
-    return converted_source(config, task)
+    if space is None:
+        return converted_source(config, task)
+
+    def make() -> Supernet:
+        known = converted_source(config, task)
+        later.new_weights = known.new_weights
+        return known.build()
+
+    later = Source(space, make)
+    return later
 
 
 def check_model(config: RunConfig) -> list[str]:

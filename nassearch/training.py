@@ -7,17 +7,18 @@ from pathlib import Path
 from nassearch.console import Console
 from nassearch.places import executor_settings
 from nassearch.problem import Problem
+from nassearch.unit_order import ordered_supernet
 from supernets import Supernet
 
 
-def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Console) -> None:
-    """Train a run's supernet in place, going on from the checkpoint in the folder if there is one.
+def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Console) -> Supernet:
+    """Return a run's supernet trained, going on from the checkpoint in the folder if there is one.
 
     On Ray with several workers each takes its share of every batch, see `supernets.training.train`.
 
     Args:
         problem: The run; its training is not None.
-        net: The supernet.
+        net: The supernet with its first weights; may be changed.
         folder: Of the training's checkpoint; where several machines train, all that may be worker 0 must see it.
         console: Where progress is shown.
 
@@ -25,12 +26,12 @@ def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Conso
         ConfigError: The cluster cannot be used.
         TrainingError: The training cannot go on; the message says why.
     """
-    from supernets.training import RichProgress, has_checkpoint, train
+    from supernets.training import RichProgress, train
 
     settings, config = problem.training, problem.config
     assert settings is not None  # noqa: S101 - for the type checker
-    if problem.orders_units and not has_checkpoint(folder):  # a checkpoint has the order in its weights
-        problem.order_units(net)
+    if problem.orders_units:
+        net = ordered_supernet(problem, net, folder, console)
     with RichProgress(console=console) as progress:
         if shared_by_workers(problem):
             from nassearch.executors.ray_training import train_on_ray
@@ -48,6 +49,7 @@ def train_supernet(problem: Problem, net: Supernet, folder: Path, console: Conso
             progress=progress,
             data_fingerprint=problem.task.fingerprint,
         )
+    return net
 
 
 def shared_by_workers(problem: Problem) -> bool:

@@ -22,7 +22,7 @@ from supernets.registry import (
     wants_calibration,
     wants_training,
 )
-from supernets.serialization import from_payload, load, save, to_payload
+from supernets.serialization import from_payload, is_saved, load, save, to_payload
 
 __all__ = [
     "Adapter",
@@ -44,6 +44,7 @@ __all__ = [
     "families_with_blocks",
     "from_payload",
     "inputs_to",
+    "is_saved",
     "list_supernets",
     "load",
     "register_adapter",

@@ -46,9 +46,11 @@ class Supernet(nn.Module, ABC):
     Attributes:
         family: Name of the family in the registry.
         space: The search space whose architectures the supernet holds.
+        scores_by_gradient: Whether `sort_by_importance` asks a loss which units matter.
     """
 
     family: ClassVar[str]
+    scores_by_gradient: ClassVar[bool] = False
     space: SearchSpace
 
     @property
@@ -232,13 +234,27 @@ class Supernet(nn.Module, ABC):
         """
         return None
 
-    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+    def sort_by_importance(
+        self,
+        batches: Iterable[Inputs] | None = None,
+        loss: Loss | None = None,
+        *,
+        layers: bool = False,
+        judge: Supernet | None = None,
+    ) -> None:
         """Reorder channels so that prefixes keep what matters most; the largest subnet keeps its function.
 
         Args:
             batches: Calibration inputs, for families that score by data. Default: by the size of the weights.
             loss: Output and inputs -> scalar, for scores by gradient.
+            layers: Whether depth, too, keeps the layers that matter most, for families whose depth is a choice of
+                layers.
+            judge: A copy whose weights are scored in place of this supernet's, for families that score by gradient:
+                one that has been fine-tuned, where this one's head is new and its gradients say nothing yet.
         """
+
+    def choose_layers_as(self, other: Supernet) -> None:
+        """Keep the layers that another supernet of the space keeps, for families whose depth is a choice of layers."""
 
     # -- mixtures ------------------------------------------------------------------------------------
 

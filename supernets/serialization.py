@@ -71,6 +71,11 @@ def save(net: Supernet, folder: str | PathLike[str]) -> None:
             old.unlink()
 
 
+def is_saved(folder: str | PathLike[str]) -> bool:
+    """Return whether a folder holds a supernet that `save` wrote to its end."""
+    return (Path(folder) / CONFIG_FILE).is_file()
+
+
 def _refuse_other(net: Supernet, folder: Path) -> None:
     if not (folder / CONFIG_FILE).exists():
         return

@@ -6,7 +6,7 @@ from nassearch.exports import timm_folder as timm_folder
 from nassearch.exports import torch_program as torch_program
 from nassearch.exports import transformers_folder as transformers_folder
 from nassearch.exports.base import ExportFormat, Subject, list_exports, make_export, register_export
-from nassearch.exports.export import ExportResult, export, export_subject
+from nassearch.exports.export import ExportResult, export, export_subject, subject_of
 
 __all__ = [
     "ExportFormat",
@@ -17,4 +17,5 @@ __all__ = [
     "list_exports",
     "make_export",
     "register_export",
+    "subject_of",
 ]

@@ -26,7 +26,8 @@ class Subject:
         example: Inputs of batch size 2.
         source: Python source of ``build_model()``, which makes the module without weights and without
             nassearch; None where the family gives none.
-        origin: Folder of the model that the supernet was made of, for the files of its tokenizer or processor.
+        origin: Folder with the files that came with the model that the supernet was made of, for those of its
+            tokenizer or image processor.
         tokenizer: Loads the tokenizer of the run's texts, or returns None; None where there is no run.
     """
 
@@ -46,9 +47,9 @@ class ExportFormat(ABC):
     """Greatest difference to the subnet's outputs, relative and absolute."""
 
     form = ""
-    """Set by `write` where a format has several: which one was possible."""
+    """Set by `write`, where it can tell: which form was possible."""
     reason = ""
-    """Why."""
+    """Why, as what follows "because"."""
 
     @abstractmethod
     def write(self, subject: Subject, folder: Path) -> None:

@@ -14,10 +14,12 @@ from nassearch.exports.base import ExportFormat, Subject, make_export
 from nassearch.exports.card import card_json, card_markdown
 from nassearch.exports.inputs import other_counts, text_length
 from nassearch.manifest import replace_folder
-from nassearch.pretrained import local_folder
+from nassearch.pretrained import folder_of
 from nassearch.runs import Record, Run
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from supernets import Supernet
     from supernets.base import Inputs
 
@@ -78,14 +80,19 @@ def export(run: Run, subnet: str = "knee", format: str = "torch", out: Path | No
     with net.activated(record.arch):
         calibration = run.task().calibration_inputs(config.batch_size, config.calibration_size)
         net.recalibrate(net.fit_inputs(inputs) for inputs in calibration)
-        subject = Subject(
-            net.extract(record.arch).eval(),
-            net.example_inputs(record.arch, batch_size=2),
-            net.rebuild_source(record.arch),
-            local_folder(run.config.model) if run.config.model else None,
-            run.tokenizer,
-        )
+        subject = subject_of(run, record, net, net.extract(record.arch))
     return export_subject(run, record, subject, net, format, folder, replace=out is None)
+
+
+def subject_of(run: Run, record: Record, net: Supernet, module: nn.Module) -> Subject:
+    """Return what is exported of a network that came from a subnet of a run."""
+    return Subject(
+        module.eval(),
+        net.example_inputs(record.arch, batch_size=2),
+        net.rebuild_source(record.arch),
+        folder_of(run.config.model) if run.config.model else None,
+        run.tokenizer,
+    )
 
 
 def export_subject(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nassearch.exports.base import ExportFormat, Subject, register_export
 from nassearch.exports.inputs import comments, variables
+from nassearch.exports.stock import any_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,7 @@ class OnnxModel(ExportFormat):
         from predictors.backends.onnx_export import export_onnx
 
         export_onnx(subject.module, subject.example, folder / FILE, dynamic_batch=True, dynamic_sequence=True)
+        self.form, self.reason = "ONNX graph", any_shape(subject.module)
 
     def outputs(self, folder: Path, batches: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
         """Run the model in ONNX Runtime."""

@@ -10,6 +10,7 @@ from nassearch.errors import ExportError
 from nassearch.exports.base import ExportFormat, Subject, register_export
 from nassearch.exports.inputs import comments, variables
 from nassearch.exports.outside import run_outside
+from nassearch.exports.stock import any_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,7 @@ class StateDict(ExportFormat):
             )
         save_model(subject.module, str(folder / WEIGHTS))
         (folder / SOURCE).write_text(subject.source.rstrip("\n") + "\n" + _LOADER, encoding="utf-8")
+        self.form, self.reason = "weights with source", any_shape(subject.module)
 
     def outputs(self, folder: Path, batches: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
         """Load source and weights in another process and run them there."""

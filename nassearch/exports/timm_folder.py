@@ -10,6 +10,7 @@ from nassearch.errors import ExportError
 from nassearch.exports.base import ExportFormat, Subject, register_export
 from nassearch.exports.inputs import comments, variables
 from nassearch.exports.outside import run_outside
+from nassearch.exports.stock import timm_architecture, timm_fault, timm_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,28 +34,15 @@ class TimmFolder(ExportFormat):
             ExportError: It is no model of timm, or its arguments cannot make the subnet's shape.
         """
         import timm
-        import torch
 
         module: Any = subject.module
-        architecture = (getattr(module, "pretrained_cfg", None) or {}).get("architecture")
-        if not type(module).__module__.startswith("timm.") or not architecture:
+        architecture = timm_architecture(module)
+        if architecture is None:
             raise ExportError(f"a {type(module).__name__} is no model of timm; {_OTHERS}, or transformers")
-        options = _options(module)
-        try:
-            with torch.device("meta"):
-                again = timm.create_model(architecture, pretrained=False, **options)
-        except Exception as error:  # constructors raise anything
-            raise ExportError(f"timm cannot make this subnet ({error}); {_OTHERS}") from error
-        its = {n: tuple(t.shape) for n, t in again.state_dict().items()}
-        mine = {n: tuple(t.shape) for n, t in module.state_dict().items()}
-        odd = sorted(n for n in its.keys() | mine.keys() if its.get(n) != mine.get(n))
-        if odd:
-            raise ExportError(
-                f"no arguments of timm's {architecture} make layers of the subnet's shapes ({len(odd)} tensors differ, "
-                f"{odd[0]} the first); {_OTHERS}, or search with --uniform"
-            )
+        if fault := timm_fault(module, architecture):
+            raise ExportError(f"{fault}; {_OTHERS}, or search with --uniform")
         self.form, self.reason = "stock", f"the arguments of {architecture} make the subnet's shape"
-        timm.models.save_for_hf(module, str(folder), model_args=options, safe_serialization=True)
+        timm.models.save_for_hf(module, str(folder), model_args=timm_options(module), safe_serialization=True)
 
     def outputs(self, folder: Path, batches: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
         """Load the folder in another process and run it there."""
@@ -68,11 +56,3 @@ class TimmFolder(ExportFormat):
 model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder
 {comments(example)}
 logits = model({", ".join(variables(example))})"""
-
-
-def _options(module: Any) -> dict[str, Any]:
-    """Return the arguments of a model with the depth and width that it has now."""
-    given = {**(getattr(module, "_model_args", None) or {})}
-    given |= {"num_classes": module.num_classes, "in_chans": int(module.patch_embed.proj.weight.shape[1])}
-    width = int(module.blocks[0].mlp.fc2.weight.shape[1])
-    return given | {"depth": len(module.blocks), "mlp_ratio": width / int(module.embed_dim)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nassearch.exports.base import ExportFormat, Subject, register_export
 from nassearch.exports.inputs import comments, variables
+from nassearch.exports.stock import any_shape
 from predictors.backends.dimensions import first_dimensions, is_text
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class TorchProgram(ExportFormat):
                 dynamic_shapes=(tuple(_open(t, first[name]) for t, name in zip(tensors, names, strict=True)),),
             )
         torch.export.save(program, folder / FILE)
+        self.form, self.reason = "torch.export program", any_shape(subject.module)
 
     def outputs(self, folder: Path, batches: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
         """Load the program, written a moment ago by `write`, and run it."""

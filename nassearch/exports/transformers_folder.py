@@ -6,7 +6,6 @@ import ast
 import json
 import shutil
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from nassearch.errors import ExportError
 from nassearch.exports.base import ExportFormat, Subject, register_export
 from nassearch.exports.inputs import comments, variables
 from nassearch.exports.outside import run_outside
+from nassearch.exports.stock import transformers_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,7 @@ class TransformersFolder(ExportFormat):
                 "where it is timm's"
             )
         self._auto, self._attention = _auto_class(module), str(module.config._attn_implementation)
-        fault = _stock_fault(module)
+        fault = transformers_fault(module)
         source = None
         if fault is None:
             self.form, self.reason = "stock", f"the configuration of {type(module).__name__} holds the subnet's shape"
@@ -131,26 +131,6 @@ def _auto_class(module: Any) -> str:
             if type(module) in (found if isinstance(found, tuple) else (found,)):
                 return name
     return "AutoModel"
-
-
-def _stock_fault(module: Any) -> str | None:
-    """Return why a model's configuration cannot hold its shape, or None."""
-    import torch
-
-    with torch.device("meta"):
-        try:
-            again = type(module)(deepcopy(module.config))
-        except Exception as error:  # constructors raise anything
-            return f"the configuration of {type(module).__name__} is refused by its constructor ({error})"
-    its = {n: tuple(t.shape) for n, t in again.state_dict().items()}
-    mine = {n: tuple(t.shape) for n, t in module.state_dict().items()}
-    odd = sorted(n for n in its.keys() | mine.keys() if its.get(n) != mine.get(n))
-    if not odd:
-        return None
-    return (
-        f"no configuration of {type(module).__name__} makes layers of the subnet's shapes ({len(odd)} tensors differ, "
-        f"{odd[0]} the first)"
-    )
 
 
 def _modelling(module: Any, source: str | None) -> str:

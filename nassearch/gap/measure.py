@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,10 +210,13 @@ def _settings(run: Run, recipe: Recipe, seed: int) -> GapSettings:
     objectives = [m for m in named if m in task.metrics]
     description = (run.folder / SUPERNET_FOLDER / "supernet.json").read_bytes()  # it has the hash of the weights
     evaluation = {"batch_size": config.evaluation.batch_size, "calibration_size": config.evaluation.calibration_size}
+    start, layers = recipe.start_json(), json.loads(description)["config"].get("layer_order")
+    if layers:  # a genotype of other layers is another network
+        start["layers"] = layers
     return GapSettings(
         str(run.folder), run.space.name, run.space.identity, config.task, task.fingerprint, dict(task.metrics),
         objectives[0] if objectives else next(iter(task.metrics)), hashlib.sha256(description).hexdigest(), seed,
-        recipe.to_json(), recipe.start_json(), evaluation,
+        recipe.to_json(), start, evaluation,
     )  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nassearch.console import Console
+from nassearch.console import Console, make_console
 from nassearch.errors import ConfigError
 from nassearch.problem import Problem, make_problem
 from nassearch.runs import SUPERNET_FOLDER, Run
 from nassearch.sources import make_source
+from nassearch.unit_order import order_units
 
 if TYPE_CHECKING:
     from supernets import Architecture, Supernet
@@ -49,7 +50,10 @@ class Recipe:
         """Return what the first weights depend on, but for the seed, as JSON data."""
         config = self.problem.config
         names = ("checkpoint", "supernet", "model") if self.start == "initial" else ()
-        return {"kind": self.start, **{n: str(p) for n in names if (p := getattr(config, n))}}
+        start = {"kind": self.start, **{n: str(p) for n in names if (p := getattr(config, n))}}
+        if self.start == "initial" and self.problem.orders_units:
+            start["order"] = {"rehearsal": config.train.rehearsal}
+        return start
 
     def first_weights(self, run: Run, seed: int) -> Supernet:
         """Return a plain supernet with the weights from which its architectures start.
@@ -65,7 +69,9 @@ class Recipe:
             problem = replace(self.problem, config=config, source=make_source(config, self.problem.task))
             net = problem.build_supernet()
             if problem.orders_units:
-                problem.order_units(net)
+                # A genotype names the layers that the run's supernet keeps, whatever another head says of them.
+                order_units(problem, net, make_console(quiet=True), layers=False)
+                net.choose_layers_as(run.supernet())
             return net
         import torch
 

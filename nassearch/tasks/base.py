@@ -68,7 +68,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the training loss, a scalar."""
+        """Return the training loss, a scalar: a mean over the items, or over what `Batch.counts` says."""
 
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:

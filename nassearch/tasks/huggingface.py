@@ -40,9 +40,9 @@ def build(request: TaskRequest) -> Task:
     train = parts[train_name]
     image_column = _column(origin, train, request.options["image_column"], "image_column", "Image")
     label_column = _column(origin, train, request.options["label_column"], "label_column", "ClassLabel")
-    labels = _labels(origin, train, label_column)
+    labels = _labels(origin, train_name, train, label_column)
     test = None if test_name is None else parts[test_name]
-    test_labels = labels[:0] if test is None else _labels(origin, test, label_column)
+    test_labels = labels[:0] if test is None else _labels(origin, str(test_name), test, label_column)
     if test is not None and (not len(test_labels) or test_labels.min() < 0):
         test, test_labels = None, labels[:0]  # published without labels: it cannot be reported on
     first, second, names = number_classes(labels, test_labels, origin)
@@ -81,8 +81,12 @@ def _column(origin: str, dataset: Any, given: str | None, option: str, kind: str
     )
 
 
-def _labels(origin: str, dataset: Any, column: str) -> NDArray[np.int64]:
+def _labels(origin: str, part: str, dataset: Any, column: str) -> NDArray[np.int64]:
     values = np.asarray(list(dataset[column]))
+    if not len(values):
+        raise DataError(
+            f"{origin}: {part} is empty; fill it, or save the data set without it (save_to_disk) and give that folder"
+        )
     if values.dtype.kind not in "iu":
         raise DataError(f"{origin}: column {column!r} holds {values.dtype}, not class numbers; give label_column=NAME")
     return values.astype(np.int64)

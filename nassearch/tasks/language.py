@@ -107,7 +107,8 @@ class LanguageModelling(Task):
         ids = torch.from_numpy(blocks.astype(np.int64))
         targets = torch.full_like(ids, IGNORED)
         targets[:, :-1] = ids[:, 1:]
-        return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, targets)
+        counts = torch.full((len(ids),), ids.shape[1] - 1)
+        return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, targets, counts=counts)
 
     def batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """Yield a split in the order of the text; the last batch may be smaller."""

@@ -109,7 +109,9 @@ def image_facts(request: TaskRequest) -> ImageFacts:
     """
     config = read_json(request, "config.json") or {}
     timm = config.get("pretrained_cfg") or {}
-    processor = read_json(request, "preprocessor_config.json") or {}
+    # transformers 5 writes the image processor of a model for images and texts into that of both.
+    both = read_json(request, "processor_config.json") or {}
+    processor = both.get("image_processor") or read_json(request, "preprocessor_config.json") or {}
     vision = config.get("vision_config") or config
     size, channels = vision.get("image_size"), vision.get("num_channels")
     if timm.get("input_size"):
@@ -128,6 +130,23 @@ def image_facts(request: TaskRequest) -> ImageFacts:
     return ImageFacts(size, channels, tuple(scale * float(x) for x in mean), tuple(scale * float(x) for x in std))
 
 
+def hub_file(name: str, file: str) -> Path | None:
+    """Return a file of a model on the hub in the local cache, to which it is fetched; None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        found = cached_file(
+            name,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    except (OSError, ValueError):  # no such model: whoever loads it says so
+        return None
+    return None if found is None else Path(found)
+
+
 def read_json(request: TaskRequest, name: str) -> Mapping[str, Any] | None:
     """Return a file of the run's model, or None where it has none.
 
@@ -137,24 +156,11 @@ def read_json(request: TaskRequest, name: str) -> Mapping[str, Any] | None:
     if request.model is None:
         return None
     folder = request.path(request.model)
-    found: str | Path | None = folder / name
-    if not folder.is_dir():
-        from transformers.utils.hub import cached_file
-
-        try:
-            found = cached_file(
-                request.model,
-                name,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-                _raise_exceptions_for_gated_repo=False,
-            )
-        except (OSError, ValueError):  # no such model: whoever loads it says so
-            return None
-    if found is None or not Path(found).is_file():
+    found = folder / name if folder.is_dir() else hub_file(request.model, name)
+    if found is None or not found.is_file():
         return None
     try:
-        read = json.loads(Path(found).read_text(encoding="utf-8"))
+        read = json.loads(found.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{found} is no JSON: {error}") from None
     return read if isinstance(read, dict) else None

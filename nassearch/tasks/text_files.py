@@ -148,7 +148,10 @@ def _rows_of(origin: str, part: str, dataset: Any, columns: Columns) -> list[Row
             )
     *texts, labels = (list(dataset[column]) for column in columns.names)
     if not labels:
-        return None
+        raise DataError(
+            f"{origin}: {part} is empty; fill it, or leave it out (of a set on the hub: save_to_disk the others and "
+            "give that folder): it is then taken from the others"
+        )
     hidden = [label is None or label == -1 for label in labels]
     if all(hidden):
         return None

@@ -143,7 +143,8 @@ class Translation(Task):
         prefix[~counted] = PADDING
         inputs = {"input_ids": source, "attention_mask": seen.astype(np.int64), "decoder_input_ids": prefix}
         targets = np.where(counted, target, IGNORED)
-        return Batch({name: torch.from_numpy(x) for name, x in inputs.items()}, torch.from_numpy(targets))
+        given = {name: torch.from_numpy(x) for name, x in inputs.items()}
+        return Batch(given, torch.from_numpy(targets), counts=torch.from_numpy(counted.sum(1)))
 
     def batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """Yield a split from the shortest pair to the longest; the last batch may be smaller."""

@@ -256,7 +256,14 @@ class ExpertSupernet(Supernet):
         """Return the experts of a block, the most important first; super experts before all others."""
         return list(self._planner.ranking(slot, criterion))
 
-    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+    def sort_by_importance(
+        self,
+        batches: Iterable[Inputs] | None = None,
+        loss: Loss | None = None,
+        *,
+        layers: bool = False,
+        judge: Supernet | None = None,
+    ) -> None:
         """Reorder the neurons of each expert so that a narrower one keeps what matters most; the function is kept.
 
         A neuron's score is the sum of the absolute values it took in calibration times the L2 norm of its column of
@@ -266,6 +273,8 @@ class ExpertSupernet(Supernet):
             batches: To calibrate with first. Default: the calibration there was. A supernet made without calibration
                 uses them for the order alone and keeps nothing of them.
             loss: Not used.
+            layers: Not used: all layers stay.
+            judge: Not used.
         """
         if batches is not None and self.calibrated:
             self.calibrate(batches)

@@ -314,8 +314,15 @@ class HatSupernet(Supernet):
         }
 
     @torch.no_grad()
-    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
-        """Reorder the neurons of the feed-forward networks by L1 norm, in place. Data are not looked at."""
+    def sort_by_importance(
+        self,
+        batches: Iterable[Inputs] | None = None,
+        loss: Loss | None = None,
+        *,
+        layers: bool = False,
+        judge: Supernet | None = None,
+    ) -> None:
+        """Reorder the neurons of the feed-forward networks by L1 norm, in place; data and judge are not looked at."""
         for stack in (self.model.encoder_layers, self.model.decoder_layers):
             for layer in cast("Iterable[Any]", stack):
                 written = sum(w.abs().sum(1) for w in experts_of(layer.fc1))

@@ -336,7 +336,14 @@ class MobileNetV3Supernet(Supernet):
             "size_mb": ((parameters + buffers) * itemsize + counters * 8) / 1e6,
         }
 
-    def sort_by_importance(self, batches: Iterable[Inputs] | None = None, loss: Loss | None = None) -> None:
+    def sort_by_importance(
+        self,
+        batches: Iterable[Inputs] | None = None,
+        loss: Loss | None = None,
+        *,
+        layers: bool = False,
+        judge: Supernet | None = None,
+    ) -> None:
         """Reorder channels by L1 norm, in place; the largest subnet keeps its function. Data are not looked at.
 
         The hidden channels of each block as in OFA, and, where width is elastic, the channels between blocks,

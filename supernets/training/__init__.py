@@ -17,7 +17,7 @@ from supernets.training.methods import (
     orders_units,
     register_method,
 )
-from supernets.training.ordering import sort_units
+from supernets.training.ordering import Rehearsal, rehearsal_steps, sort_units
 from supernets.training.parallel import Alone, ProcessTeam, Team
 from supernets.training.passes import Passes
 from supernets.training.progress import RichProgress, TrainProgress
@@ -39,6 +39,7 @@ __all__ = [
     "Phase",
     "ProcessTeam",
     "ProgressiveShrinking",
+    "Rehearsal",
     "ResumeError",
     "RichProgress",
     "Sandwich",
@@ -62,6 +63,7 @@ __all__ = [
     "orders_units",
     "prepare",
     "register_method",
+    "rehearsal_steps",
     "sample_subnets",
     "settle_statistics",
     "soft_targets_loss",

@@ -21,11 +21,19 @@ class Batch(NamedTuple):
         targets: Tensor ``[n, ...]``.
         shared: Names of inputs that all items have together, e.g. the texts of all classes ``[classes, tokens]``;
             parts of a batch keep them whole.
+        counts: How many values each item brings to the mean that the loss is, ``[n]``, on the CPU: of texts the tokens
+            that have a target. Default: 1 each.
     """
 
     inputs: Inputs
     targets: Tensor
     shared: frozenset[str] = frozenset()
+    counts: Tensor | None = None
+
+    @property
+    def weight(self) -> float:
+        """What the batch weighs in a mean over several."""
+        return float(len(self.targets) if self.counts is None else self.counts.sum())
 
 
 class TrainingData(Protocol):

@@ -12,7 +12,7 @@ from search_spaces import SearchSpace
 from supernets.base import Supernet
 from supernets.training.data import Batch
 from supernets.training.distillation import counted, kl_loss, logits_of
-from supernets.training.errors import InvalidSettings, ResumeError
+from supernets.training.errors import InvalidSettings
 from supernets.training.faults import Faults
 from supernets.training.hidden import layer_loss as hidden_loss
 from supernets.training.methods import Method, Phase, register_method
@@ -116,7 +116,7 @@ class InstaTune(Method):
         self.layer_loss = layer_loss
         self.teacher: nn.Module | None = None
         self._folder = teacher
-        self._digest = b""
+        self._digest = ""
         self._high_until = max(1, round(high_share * total_steps))
 
     def gamma_at(self, step: int) -> float:
@@ -143,7 +143,7 @@ class InstaTune(Method):
         teacher = load_teacher(self._folder)
         if fault := check_teacher(teacher, net, self.largest):
             raise InvalidSettings([f"the teacher in {self._folder} does not fit: {fault}"])
-        self.teacher, self._digest = teacher, digest_of(teacher)
+        self.teacher, self._digest = teacher, digest_of(teacher).hex()
 
     def enter(self, phase: Phase, net: Supernet) -> None:
         """Bring the teacher to the supernet's device."""
@@ -151,22 +151,12 @@ class InstaTune(Method):
             self.check(net)
         self._place(net)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the hash of the teacher's weights, if there is a teacher."""
-        return {"teacher": torch.tensor(list(self._digest), dtype=torch.uint8)} if self._digest else {}
+    def identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options with the hash of the teacher's weights in the place of its folder."""
+        return {**options, "teacher": f"weights {self._digest}"} if self._digest else dict(options)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], net: Supernet) -> None:
-        """Check that the teacher is the one with which the training began.
-
-        Raises:
-            ResumeError: It is another one.
-        """
-        kept = bytes(tensors["teacher"].tolist()) if "teacher" in tensors else b""
-        if kept != self._digest:
-            raise ResumeError(
-                f"the teacher in {self._folder} has other weights than when the training began; restore it, or start "
-                "anew in another folder"
-            )
+        """Bring the teacher to the supernet's device."""
         self._place(net)
 
     def _place(self, net: Supernet) -> None:
@@ -207,7 +197,9 @@ class InstaTune(Method):
             student = passes.forward(arch, batch.inputs, keep_hidden=deep)
             value = self._value(passes, student, batch, [(from_largest, source), (from_teacher, taught)])
             if deep:
-                value = value + self.layer_loss * hidden_loss(passes.hidden, states)
+                # A mean over items, padding included, whatever counts for the other losses.
+                among = passes.items / passes.weight
+                value = value + self.layer_loss * among * hidden_loss(passes.hidden, states)
                 passes.hidden = {}
             passes.backward(value, retain_graph=i < again)
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from supernets.base import Supernet
 from supernets.training.checkpoint import has_checkpoint
 from supernets.training.data import Batch, TrainingData, batch_to, first_inputs, training_stream
-from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, UnknownMethod
+from supernets.training.errors import InvalidSettings, NonFiniteLoss, ResumeError, TrainingError, UnknownMethod
 from supernets.training.evaluation import Score, evaluate_subnet, settle_statistics, top1_score
 from supernets.training.freezing import freeze_faults, frozen
 from supernets.training.methods import Method, make_method
@@ -53,7 +53,8 @@ def train(
     Args:
         net: The supernet; trained in place.
         data: Batches for training, calibration and evaluation.
-        loss: Outputs and targets -> scalar tensor, a mean over the batch.
+        loss: Outputs and targets -> scalar tensor, a mean over the batch: over its items, or over what `Batch.counts`
+            says.
         method: One of `list_methods`.
         settings: How to train, and the method's options.
         score: Outputs and targets -> sum of scores (0-100 each) and their number, for progress; None: no
@@ -64,9 +65,9 @@ def train(
         device: Where to train. Default: CUDA where there is some.
         data_fingerprint: Identity of the data; a resumed training must have the same.
         team: The workers that train together, each of which calls this function with an equal supernet and equal data.
-            Each takes its share of every batch; the gradients are those of the whole batch, for a loss that is a mean
-            over inputs. Normalisation while training is by each worker's own share; dropout is drawn by each on its
-            own. Worker 0 alone keeps checkpoints, evaluates, and calls ``progress``. Default: this process alone.
+            Each takes its share of every batch; the gradients are those of the whole batch. Normalisation while
+            training is by each worker's own share; dropout is drawn by each on its own. Worker 0 alone keeps
+            checkpoints, evaluates, and calls ``progress``. Default: this process alone.
 
     Raises:
         UnknownMethod: No such method; the message suggests the nearest name.
@@ -114,11 +115,9 @@ def train(
                 group = [batch_to(b, target) for b in islice(batches, settings.accumulate)]
                 optimizer.zero_grad(set_to_none=True)
                 passes.start(step)
-                for whole, weight in weighted(group):
-                    batch = share(whole, team)
-                    if len(batch.targets):
-                        passes.weight = weight * (len(batch.targets) / len(whole.targets))
-                        algorithm.backward(batch, subnets, passes)
+                for batch, weight, items in shares(group, team):
+                    passes.weight, passes.items = weight, items
+                    algorithm.backward(batch, subnets, passes)
                 value = _finite_loss(passes, step, phase.name, lr, folder, team)
                 add_up_gradients([w for group in optimizer.param_groups for w in group["params"]], team)
                 _update(optimizer, passes, settings)
@@ -200,11 +199,22 @@ def prepare(
     return algorithm
 
 
-def weighted(batches: list[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Yield each batch with its share of the inputs, so that the mean over all inputs is the gradient's loss."""
-    total = sum(len(b.targets) for b in batches)
+def shares(batches: list[Batch], team: Team) -> Iterator[tuple[Batch, float, float]]:
+    """Yield this worker's part of each batch of a step, with its weights among all parts of all batches.
+
+    The first weight is for means over what counts, so that their sum is the mean over all of it; the second for means
+    over items. Parts in which nothing counts are left out.
+
+    Raises:
+        TrainingError: Nothing counts in any of the batches.
+    """
+    total, items = sum(b.weight for b in batches), sum(len(b.targets) for b in batches)
+    if not total:
+        raise TrainingError("none of the targets of a step's batches counts; leave such items out of the data")
     for batch in batches:
-        yield batch, len(batch.targets) / total
+        part = share(batch, team)
+        if part.weight:
+            yield part, part.weight / total, len(part.targets) / items
 
 
 def seed_step(seed: int, step: int, device: torch.device, rank: int = 0) -> None:

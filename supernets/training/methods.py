@@ -76,6 +76,16 @@ class Method(ABC):
             InvalidSettings: It cannot.
         """
 
+    def identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options as JSON data that tells this training from others; called after `check`.
+
+        What a folder holds counts, not where it lies: a checkpoint may be resumed where everything was moved to.
+
+        Args:
+            options: As they were given.
+        """
+        return dict(options)
+
     def enter(self, phase: Phase, net: Supernet) -> None:  # noqa: B027 - most methods have one phase
         """Prepare the supernet for a phase; called before its first step, with the largest subnet active."""
 

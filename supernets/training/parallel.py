@@ -92,7 +92,8 @@ def share(batch: Batch, team: Team) -> Batch:
         mine = tuple(x[part] for x in inputs)
     else:
         mine = {k: x if k in batch.shared else x[part] for k, x in inputs.items()}
-    return batch._replace(inputs=mine, targets=batch.targets[part])
+    counts = None if batch.counts is None else batch.counts[part]
+    return batch._replace(inputs=mine, targets=batch.targets[part], counts=counts)
 
 
 def start_alike(tensors: Sequence[Tensor], team: Team) -> None:

@@ -29,7 +29,8 @@ class Passes:
 
     Attributes:
         net: The supernet.
-        weight: Factor on the gradients: the share of the current batch in the optimiser step.
+        weight: Factor on the gradients: the share of the current batch in what counts in the optimiser step.
+        items: Its share in the items of the step, the factor for means over items.
         device: Where the supernet is.
         step: The optimiser step that `start` began.
         values: The losses of the passes since `start`, with their architectures.
@@ -41,7 +42,7 @@ class Passes:
     ) -> None:
         self.net = net
         self._loss = loss
-        self.weight = 1.0
+        self.weight = self.items = 1.0
         self.step = 0
         self.values: list[tuple[Architecture, float, Tensor]] = []
         self.hidden: Hidden = {}

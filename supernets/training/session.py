@@ -71,7 +71,7 @@ class Session:
                     "space": net.space.identity,
                     "space_name": net.space.name,
                     "supernet": net.config(),
-                    "settings": settings.weight_settings(),
+                    "settings": settings.weight_settings() | {"options": method.identity(settings.options)},
                     "total_steps": self.total,
                     "steps_per_epoch": data.steps_per_epoch,
                     "data_fingerprint": data_fingerprint,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from supernets.base import Inputs, Loss, call
+from supernets.base import Inputs, Loss, Supernet, call
 from supernets.errors import SupernetError
 from supernets.transformer.slices import Slice, SlicedModule
 from supernets.transformer.wiring import WiredStack
@@ -25,11 +25,11 @@ Scores = dict[int, Tensor]
 
 def sort(
     net: TransformerSupernet,
-    stacks: Sequence[WiredStack],
     batches: Iterable[Inputs] | None,
     loss: Loss | None,
     *,
     layers: bool,
+    judge: Supernet,
 ) -> None:
     """Reorder units, and layers if asked; see `TransformerSupernet.sort_by_importance`."""
     if batches is None and (layers or loss is not None):
@@ -38,15 +38,22 @@ def sort(
     given = None if batches is None else list(batches)
     if given is not None and not given:
         raise SupernetError("sorting by importance needs at least one batch of inputs, got none")
-    with net.activated(net.space.decode(net.space.largest[None])[0]), _frozen_mode(net):
-        measure = _own_loss if loss is None else loss
-        scores = _magnitudes(stacks) if given is None else first_order_scores(net, stacks, given, measure)
-        new_orders = (
-            [layer_order(net, stack, given, measure) for stack in stacks] if layers and given is not None else None
+    if type(judge) is not type(net) or judge.space.identity != net.space.identity:
+        raise SupernetError(
+            f"the judge of importance must be a copy of the supernet; it is of family {judge.family!r} and space "
+            f"{judge.space.name!r}, not {net.family!r} and {net.space.name!r}"
         )
-        for extent, pieces in _pieces(stacks).items():
-            _permute(pieces, scores[extent].argsort(descending=True, stable=True))
-    for stack, order in zip(stacks, new_orders or [], strict=False):
+    scored = judge.stacks
+    measure = _own_loss if loss is None else loss
+    with judge.activated(judge.space.decode(judge.space.largest[None])[0]), _frozen_mode(judge):
+        scores = _magnitudes(scored) if given is None else first_order_scores(judge, scored, given, measure)
+        new_orders = (
+            [layer_order(judge, stack, given, measure) for stack in scored] if layers and given is not None else []
+        )
+    # The judge's units stand in the order of the supernet's, so that their scores are those of the same places.
+    for theirs, pieces in zip(_pieces(scored), _pieces(net.stacks).values(), strict=True):
+        _permute(pieces, scores[theirs].argsort(descending=True, stable=True))
+    for stack, order in zip(net.stacks, new_orders, strict=False):
         stack.set_order(order)
 
 

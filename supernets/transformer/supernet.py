@@ -52,6 +52,7 @@ class TransformerSupernet(Supernet):
     """
 
     family: ClassVar[str] = "transformer"
+    scores_by_gradient: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -273,6 +274,7 @@ class TransformerSupernet(Supernet):
         loss: Loss | None = None,
         *,
         layers: bool = False,
+        judge: Supernet | None = None,
     ) -> None:
         """Reorder heads and neurons so that prefixes keep what matters most; the largest subnet keeps its function.
 
@@ -286,11 +288,22 @@ class TransformerSupernet(Supernet):
             loss: Output and inputs -> scalar. Default: the output's own ``loss`` (inputs with ``labels``).
             layers: Whether depth, too, keeps the layers that matter most: those whose removal raises the loss most. The
                 layers then no longer are a prefix of the model's. Needs batches.
+            judge: A copy of this supernet, fine-tuned meanwhile, whose weights are scored in place of its own: the
+                gradients of a new head say little about what the task will need. Default: the supernet itself.
 
         Raises:
-            SupernetError: ``layers`` or ``loss`` without batches, no batch, or no loss in the output.
+            SupernetError: ``layers`` or ``loss`` without batches, no batch, no loss in the output, or a judge that is
+                no supernet of the same family and space.
         """
-        importance.sort(self, self._stacks, batches, loss, layers=layers)
+        importance.sort(self, batches, loss, layers=layers, judge=self if judge is None else judge)
+        self._costs = None
+        self.activate(self._active)
+
+    def choose_layers_as(self, other: Supernet) -> None:
+        """Keep the layers that another supernet of the space keeps in its shallow subnets."""
+        assert isinstance(other, TransformerSupernet)  # noqa: S101 - of the same space
+        for stack, theirs in zip(self._stacks, other.stacks, strict=True):
+            stack.set_order(theirs.order)
         self._costs = None
         self.activate(self._active)
 

@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import nassearch
+from nassearch import unit_order
 from nassearch.config import make_config
 from nassearch.console import make_console
 from nassearch.errors import ConfigError, RunFolderError
+from nassearch.finetuning import FinetuneSettings, finetune
 from nassearch.pretrained import load_pretrained
 from nassearch.problem import make_problem
 from nassearch.runs import Run
@@ -135,12 +137,56 @@ def test_a_run_that_was_stopped_while_training_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         go(exact, tmp_path / "half")
     monkeypatch.setattr(loop, "seed_step", real)
-    again = nassearch.resume(tmp_path / "half", console=make_console(quiet=True))
-    assert calls == [0, 1, 2, 3]
+    with monkeypatch.context() as patched:  # the order is kept: it is not found a second time
+        patched.setattr(unit_order, "order_units", lambda *_: pytest.fail("ordered again"))
+        again = nassearch.resume(tmp_path / "half", console=make_console(quiet=True))
+    assert calls == [0, 0, 1, 2, 3]  # a rehearsal of one step, then the training
     assert weights(again.folder) == weights(whole.folder)
     assert [r.values for r in again.records] == [r.values for r in whole.records]
-    unordered = exact | {"train": exact["train"] | {"importance_order": False}}
-    assert weights(go(unordered, tmp_path / "plain").folder) != weights(whole.folder)
+    others = [{"importance_order": False}, {"rehearsal": 0}, {"order_layers": False}]
+    folders = [
+        go(exact | {"train": exact["train"] | other}, tmp_path / str(i)).folder for i, other in enumerate(others)
+    ]
+    found = [weights(whole.folder), *(weights(folder) for folder in folders)]
+    assert len({tuple(names) for names in found}) == len(found)
+    assert Run(folders[2]).supernet().config()["layer_order"] == {"": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"importance_order": False, "rehearsal": 3}, r"train.rehearsal have no effect: units are not ordered"),
+        ({"method": "sandwich", "order_layers": False}, r"train.order_layers have no effect: units are not ordered"),
+    ],
+)
+def test_settings_of_an_order_that_is_not_made(
+    settings: dict[str, Any], tmp_path: Path, train: dict[str, Any], message: str
+) -> None:
+    changed = settings | {"train": {**settings["train"], "options": {}} | train}
+    with pytest.raises(ConfigError, match=message):
+        go(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rehearsal_is_for_new_weights(settings: dict[str, Any], bert: Path, tmp_path: Path) -> None:
+    problem = make_problem(make_config(settings | {"out": str(tmp_path)}))
+    net = problem.build_supernet()
+    assert problem.source.new_weights
+    assert unit_order.rehearsed_steps(problem, net) == 1
+    tuned = tmp_path / "tuned"
+    load_pretrained(str(bert), problem.task, seed=0).module.save_pretrained(tuned)  # type: ignore[operator]
+    again = make_problem(make_config(settings | {"model": str(tuned), "out": str(tmp_path)}))
+    assert not again.source.new_weights
+    assert unit_order.rehearsed_steps(again, again.build_supernet()) == 0
+
+
+def test_networks_from_scratch_have_the_layers_that_the_run_keeps(finished_auto: Path) -> None:
+    from nassearch.gap.scratch import make_recipe
+
+    run = Run(finished_auto)
+    recipe = make_recipe(run)
+    trained = run.supernet().config()["layer_order"]
+    assert [recipe.first_weights(run, seed).config()["layer_order"] for seed in (1, 2, 3)] == [trained] * 3
 
 
 def test_a_trained_run_goes_on_without_its_model(
@@ -313,7 +359,7 @@ def test_an_export_has_the_tokenizer_of_the_task_where_the_model_is_elsewhere(
     run = Run(finished_auto)
     # As of a model on the hub: there is no folder whose files could be copied.
     importlib.import_module("nassearch.exports")
-    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "local_folder", lambda name: None)
+    monkeypatch.setattr(sys.modules["nassearch.exports.export"], "folder_of", lambda name: None)
     nassearch.export(run, str(run.front[0].id), "transformers", tmp_path / "out")
     wanted = hf.AutoTokenizer.from_pretrained(bert)("good film")["input_ids"]
     assert hf.AutoTokenizer.from_pretrained(tmp_path / "out")("good film")["input_ids"] == wanted
@@ -332,3 +378,30 @@ def test_code_of_a_tokenizer_runs_only_where_it_is_trusted(
     monkeypatch.setattr(hf.AutoTokenizer, "from_pretrained", load)
     make_task(settings["task"], trust_remote_code=trusted)
     assert asked == [trusted]
+
+
+def test_a_subnet_of_a_pre_trained_model_is_trained_on_and_loads_without_us(
+    finished_auto: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code"))
+    run = Run(finished_auto)
+    smallest = min(run.front, key=lambda r: r.values["macs_m"])
+    tuning = FinetuneSettings(epochs=3, lr=0.01, batch_size=16)
+    quiet = make_console(quiet=True)
+    result = finetune(run, str(smallest.id), tuning, out=tmp_path / "out", format="transformers", console=quiet)
+    for split, before in {"search": smallest.values, "report": smallest.report}.items():
+        assert result.before[split]["accuracy"] == pytest.approx(before["accuracy"])
+    assert result.after["search"]["loss"] < result.before["search"]["loss"]
+    settings = json.loads((tmp_path / "out" / "finetune.json").read_text())["training"]
+    assert settings["options"]["teacher"] == "supernet"
+    card = json.loads((tmp_path / "out" / "transformers" / "card.json").read_text())
+    assert card["metrics"]["report_split"] == result.after["report"]
+    # In plain transformers it is what was scored.
+    folder = tmp_path / "out" / "transformers"
+    model = hf.AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    hits = total = 0
+    for batch in run.task().batches("report", 8):
+        with torch.no_grad():
+            hits += int((model(**batch.inputs).logits.argmax(-1) == batch.targets).sum())
+        total += len(batch.targets)
+    assert 100 * hits / total == pytest.approx(result.after["report"]["accuracy"])

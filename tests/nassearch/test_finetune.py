@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ from nassearch.runs import Run
 
 QUIET = make_console(quiet=True)
 SHORT = FinetuneSettings(epochs=2, lr=0.02, batch_size=32)
+
+
+def stop_at(last: int | None, steps: list[int]) -> Callable[..., None]:
+    """Return a `seed_step` that notes the steps and is interrupted in one of them."""
+    real = loop.seed_step
+
+    def seed(seed: int, step: int, device: torch.device, rank: int = 0) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+        steps.append(step)
+        real(seed, step, device, rank)
+
+    return seed
 
 
 def test_a_network_of_a_run_is_trained_on_and_exported(finished: Path, tmp_path: Path) -> None:
@@ -38,17 +52,10 @@ def test_a_network_of_a_run_is_trained_on_and_exported(finished: Path, tmp_path:
 def test_a_stopped_fine_tuning_ends_the_same(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(finished)
     whole = finetune(run, "knee", SHORT, out=tmp_path / "whole", console=QUIET)
-    real = loop.seed_step
-
-    def stop(seed: int, step: int, device: torch.device, rank: int = 0) -> None:
-        if step == 5:
-            raise KeyboardInterrupt
-        real(seed, step, device, rank)
-
-    monkeypatch.setattr(loop, "seed_step", stop)
+    monkeypatch.setattr(loop, "seed_step", stop_at(5, []))
     with pytest.raises(KeyboardInterrupt):
         finetune(run, "knee", SHORT, out=tmp_path / "half", console=QUIET)
-    monkeypatch.setattr(loop, "seed_step", real)
+    monkeypatch.undo()
     half = finetune(run, "knee", SHORT, out=tmp_path / "half", console=QUIET)
     assert half.after == whole.after
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "half")]
@@ -106,6 +113,26 @@ def test_batch_size_tells_fine_tunings_apart_and_a_moved_run_has_the_same(run_fo
         finetune(moved, "knee", FinetuneSettings(epochs=1, batch_size=16), console=QUIET)
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
         finetune(moved, "knee", FinetuneSettings(batch_size=0), console=QUIET)
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_where_the_run_was_moved_to(
+    finished: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = FinetuneSettings(epochs=1, batch_size=16)
+    whole = finetune(Run(finished), "knee", tuning, out=tmp_path / "whole", console=QUIET)
+    run = edited(run_folder, train={"batch_size": 32, "settings": {"epochs": 2, "checkpoint_every": 3}})
+    monkeypatch.setattr(loop, "seed_step", stop_at(5, []))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(run, "knee", tuning, console=QUIET)
+    monkeypatch.undo()
+    steps: list[int] = []
+    moved = Run(shutil.move(run_folder, tmp_path / "moved"))
+    monkeypatch.setattr(loop, "seed_step", stop_at(None, steps))
+    again = finetune(moved, "knee", tuning, console=QUIET)
+    assert steps == [3, 4, 5, 6, 7]
+    assert again.after == whole.after
+    files = [whole.folder / "model.safetensors", again.folder / "model.safetensors"]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_labels_alone_need_no_teacher(finished: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from tiny_models import MODELS, make_model
 
 from nassearch.errors import ExportError
 from nassearch.exports import Subject, make_export
 from nassearch.exports.export import _verify
-from nassearch.exports.transformers_folder import _stock_fault
+from nassearch.exports.stock import any_shape, transformers_fault
+from nassearch.pretrained import folder_of
 from predictors.backends.onnx_export import plain_outputs
 from supernets import convert
 
@@ -44,7 +48,7 @@ def written(format: str, folder: Path, name: str, **choices: Any) -> tuple[Any, 
 def test_every_subnet_of_a_uniform_space_is_held_by_the_stock_class(name: str) -> None:
     net = convert(make_model(name), uniform=True)
     for arch in net.space.decode(net.space.sample(4, np.random.default_rng(0))):
-        assert _stock_fault(net.extract(arch)) is None, arch
+        assert transformers_fault(net.extract(arch)) is None, arch
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "t5"])
@@ -74,6 +78,49 @@ def test_folders_of_timm(tmp_path: Path) -> None:
         written("timm", tmp_path, "bert")
     with pytest.raises(ExportError, match="is no model of transformers"):
         written("transformers", tmp_path, "timm_vit")
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx", "state-dict"])
+def test_cards_of_other_forms_say_whether_a_stock_checkpoint_was_possible(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.export.export", lambda *_, **__: None)
+    monkeypatch.setattr("torch.export.save", lambda *_: None)
+    monkeypatch.setattr("predictors.backends.onnx_export.export_onnx", lambda *_, **__: None)
+    stock = "it holds layers of any shape; a stock checkpoint was"
+    wanted = {
+        ("bert", False): f"{stock} not possible: no configuration of BertForSequenceClassification makes layers",
+        ("bert", True): f"{stock} possible, too (--format transformers)",
+        ("timm_vit", False): f"{stock} not possible: no arguments of timm's vit_tiny_patch16_224 make layers",
+        ("timm_vit", True): f"{stock} possible, too (--format timm)",
+    }
+    for (name, uniform), reason in wanted.items():
+        exporter = make_export(format)
+        exporter.write(subject_of(name, seed=3, uniform=uniform)[0], tmp_path)
+        assert exporter.form
+        assert exporter.reason.startswith(reason), exporter.reason
+    assert any_shape(torch.nn.Linear(2, 2)) == "it holds layers of any shape"
+
+
+def test_the_image_processor_comes_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = hf.ViTImageProcessor(size={"height": 8, "width": 8}, image_mean=[0.1, 0.2, 0.3])
+    folder = tmp_path / "model"
+    processor.save_pretrained(folder)
+    # What the hub's client keeps of a model that was fetched.
+    kept = tmp_path / "cache" / "models--someone--vit"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, kept / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    subject = subject_of("vit", uniform=True)[0]
+    for name, out in {str(folder): tmp_path / "of-folder", "someone/vit": tmp_path / "of-hub"}.items():
+        out.mkdir()
+        make_export("transformers").write(replace(subject, origin=folder_of(name)), out)
+        found = hf.AutoImageProcessor.from_pretrained(out)
+        assert (list(found.image_mean), found.size["height"]) == ([0.1, 0.2, 0.3], 8)
+    assert folder_of("someone/text") is None
+    assert folder_of("timm:vit_tiny_patch16_224") is None
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "t5", "bart", "vit", "timm_vit"])

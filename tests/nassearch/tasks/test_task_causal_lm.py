@@ -66,6 +66,7 @@ def test_one_text_is_cut_into_contiguous_splits(make, file, tokenizer):
     ids = batch.inputs["input_ids"]
     assert batch.targets[:, :-1].tolist() == ids[:, 1:].tolist()
     assert batch.targets[:, -1].tolist() == [-100] * 3
+    assert batch.counts.tolist() == (batch.targets >= 0).sum(1).tolist()
     json.dumps(task.describe())
     assert make(str(file), ",block=16").fingerprint == task.fingerprint
     settings, arrays = task.to_payload()

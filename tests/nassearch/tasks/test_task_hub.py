@@ -13,6 +13,7 @@ from PIL import Image
 
 from nassearch.errors import ConfigError, DataError
 from nassearch.tasks import make_task
+from nassearch.tasks.huggingface import _labels
 from nassearch.tasks.materialise import encoded_image
 from nassearch.tasks.splits import SPLITS
 
@@ -217,6 +218,11 @@ def test_encoded_image_of_any_kind(value: Any) -> None:
     pixels = np.asarray(Image.open(io.BytesIO(encoded_image(value, "x"))))
     assert pixels.shape[:2] == (9, 9)
     assert (pixels == 7).all()
+
+
+def test_an_empty_part_is_refused() -> None:
+    with pytest.raises(DataError, match="hf:some/set: test is empty; fill it, or save the data set without it"):
+        _labels("hf:some/set", "test", {"label": []}, "label")
 
 
 def test_encoded_image_of_something_else() -> None:

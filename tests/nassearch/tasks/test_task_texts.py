@@ -18,6 +18,7 @@ from nassearch.evaluation import EvaluationSettings, SupernetEvaluator, inputs_f
 from nassearch.pretrained import load_pretrained
 from nassearch.problem import Problem
 from nassearch.tasks import from_payload, make_task
+from nassearch.tasks.text_files import Columns, from_parts
 from supernets import call, convert
 from supernets.training import TrainSettings, method_settings, train
 
@@ -309,6 +310,13 @@ def test_the_model_of_the_run_gives_tokenizer_limits_and_order_of_classes(folder
     (tokenizer / "config.json").write_text(json.dumps(config | {"vocab_size": 12}))
     with pytest.raises(DataError, match="does not match the model: the data have token 12"):
         make_task(spec, model=str(tokenizer))
+
+
+@pytest.mark.parametrize("empty", ["train", "validation", "test"])
+def test_empty_parts_of_a_set_are_refused(empty):
+    parts = {name: pairs_set(0 if name == empty else 20) for name in ("train", "validation", "test")}
+    with pytest.raises(DataError, match=rf"some set: {empty} is empty; fill it, or leave it out"):
+        from_parts("some set", parts, Columns({"sentence": "sentence1"}, "label"))
 
 
 def test_empty_texts_are_named(make, tmp_path):

@@ -75,6 +75,7 @@ def test_batches_are_shifted_and_padded(folder):
     prefix, counted = inputs["decoder_input_ids"], targets != -100
     assert (prefix[:, 0] == 2).all()
     assert torch.equal(prefix[:, 1:][counted[:, 1:]], targets[:, :-1][counted[:, 1:]])
+    assert batch.counts.tolist() == counted.sum(1).tolist()
     assert (prefix[~counted] == 1).all()
     assert ((inputs["input_ids"] == 1) == (inputs["attention_mask"] == 0)).all()
     assert not counted.all()

@@ -88,6 +88,14 @@ def test_normalisation_is_the_models(specs, model_folder):
         make_task(specs["npz"], model=str(model_folder))
 
 
+def test_normalisation_of_a_processor_for_images_and_texts(specs, model_folder):
+    (model_folder / "preprocessor_config.json").unlink()
+    both = {"image_processor": {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}, "processor_class": "CLIPProcessor"}
+    (model_folder / "processor_config.json").write_text(json.dumps(both))
+    task = make_task(specs["npz"], model=str(model_folder))
+    assert (task.describe()["mean"], task.describe()["std"]) == ([127.5] * 3, [63.75] * 3)
+
+
 def test_models_of_other_sizes_or_classes_are_told(specs):
     task = make_task(specs["npz"])
     assert task.input_shape == (3, 12, 12)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -366,9 +368,14 @@ def test_resume_with_a_teacher(gamma, teacher, tmp_path):
     assert same(weights_of(net), weights_of(whole))
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "other", 3)
-    save(ToySupernet(seed=8), teacher)
-    with pytest.raises(ResumeError, match="has other weights than when the training began"):
-        fit(tmp_path / "other")
+    moved = shutil.move(teacher, tmp_path / "moved")
+    s = replace(s, options={"teacher": str(moved), "gamma": gamma})
+    assert fit(tmp_path / "other")[1].resumed_from == 2
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "third", 3)
+    save(ToySupernet(seed=8), moved)
+    with pytest.raises(ResumeError, match=r"settings\.options\.teacher: 'weights .*' in the checkpoint, now 'weights"):
+        fit(tmp_path / "third")
 
 
 def test_losses_are_float32_in_mixed_precision(teacher):

@@ -14,7 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 from training_toy import ToyData, ToySupernet, loss, same, settings, weights_of
 
-from supernets.training import Batch, NonFiniteLoss, ProcessTeam, TrainingError, train
+from supernets.training import (
+    Alone,
+    Batch,
+    NonFiniteLoss,
+    Passes,
+    ProcessTeam,
+    TrainingError,
+    make_method,
+    top1_score,
+    train,
+)
+from supernets.training.loop import shares
 from supernets.training.parallel import share
 
 
@@ -42,13 +53,47 @@ class Poisoned(Ragged):
             yield Batch((x,), batch.targets)
 
 
+class Tokens(Ragged):
+    """Sequences of four tokens, of which few or many have a target; one worker's share of the second batch has none."""
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        targets = torch.stack([(self.targets + i) % 4 for i in range(4)], 1)
+        targets[torch.rand(targets.shape, generator=torch.Generator().manual_seed(5)) < 0.6] = -100
+        targets[0, 0] = 0  # of the batch of one item
+        for i, batch in enumerate(super().batches(epoch)):
+            rows = targets[-len(batch.targets) :].clone() if i else targets[: len(batch.targets)]
+            if i == 1:
+                rows[:2], rows[2:, 1] = -100, 1
+            if i == 2:
+                rows = targets[:1]
+            (x,) = batch.inputs
+            inputs = torch.stack([x.roll(k, 1) for k in range(4)], 1)
+            yield Batch((inputs,), rows, counts=(rows >= 0).sum(1))
+
+
+class TokenToy(ToySupernet):
+    """The toy on each token of a sequence."""
+
+    def fit_inputs(self, inputs: Any, arch: Any = None) -> Any:
+        (tokens,) = super().fit_inputs((inputs[0].flatten(0, 1),), arch)
+        return (tokens.unflatten(0, inputs[0].shape[:2]),)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def token_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return loss(outputs.flatten(0, 1), targets.flatten())  # of tokens with a target: PyTorch leaves out -100
+
+
 class Killed(Exception):
     pass
 
 
 def fit(team: Any, case: dict[str, Any], folder: str | None, rank: int = 0) -> tuple[ToySupernet, Any]:
     # Each worker comes with weights of its own: those of worker 0 count.
-    net = ToySupernet(norm=False, seed=rank, dropout=case.get("dropout", 0.0))
+    tokens = case.get("tokens", False)
+    net = (TokenToy if tokens else ToySupernet)(norm=False, seed=rank, dropout=case.get("dropout", 0.0))
     stop = case.get("stop")
 
     def progress(state: Any) -> None:
@@ -58,13 +103,14 @@ def fit(team: Any, case: dict[str, Any], folder: str | None, rank: int = 0) -> t
     values = {"optimizer": "adamw", "lr": 0.003, "steps": 8, "clip_norm": 1.0, "checkpoint_every": 3}
     report = train(
         net,
-        Poisoned() if case.get("poisoned") else Ragged(),
-        loss,
+        Tokens() if tokens else Poisoned() if case.get("poisoned") else Ragged(),
+        token_loss if tokens else loss,
         method=case.get("method", "instatune"),
         settings=settings(**(values | case.get("settings", {}))),
         checkpoint_dir=folder if rank == 0 or folder is None else Path(folder) / "absent",
         resume=True,
         progress=progress,
+        score=None if tokens else top1_score,
         team=team,
         device="cpu",
     )
@@ -97,9 +143,12 @@ def together(tmp_path: Path, size: int = 2, **case: Any) -> list[dict[str, Any]]
     return notes
 
 
-@pytest.mark.parametrize(("method", "changes"), [("instatune", {"accumulate": 2}), ("sandwich", {})])
-def test_two_workers_end_like_one(method, changes, tmp_path):
-    case = {"method": method, "settings": changes}
+@pytest.mark.parametrize(
+    ("method", "changes", "tokens"),
+    [("instatune", {"accumulate": 2}, False), ("sandwich", {}, False), ("instatune", {"accumulate": 2}, True)],
+)
+def test_two_workers_end_like_one(method, changes, tokens, tmp_path):
+    case = {"method": method, "settings": changes, "tokens": tokens}
     net, report = fit(None, case, None)
     one, other = together(tmp_path, **case)
     assert same(one["weights"], other["weights"])
@@ -154,16 +203,43 @@ def test_shares_are_the_batch(n, size):
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_what_all_items_have_together_is_not_shared_out():
-    class Member:
-        rank, size = 1, 2
+class Second:
+    rank, size = 1, 2
 
+
+def test_parts_weigh_what_counts_in_them():
+    batches = [
+        Batch((torch.arange(3.0),), torch.arange(3), counts=torch.tensor([5, 0, 3])),
+        Batch((torch.arange(2.0),), torch.arange(2), counts=torch.tensor([2, 0])),
+    ]
+    parts = [(p.counts.tolist(), weight, items) for p, weight, items in shares(batches, Alone())]
+    assert parts == [([5, 0, 3], 0.8, 0.6), ([2, 0], 0.2, 0.4)]
+    parts = [(p.counts.tolist(), weight, items) for p, weight, items in shares(batches, Second())]
+    assert parts == [([0, 3], 0.3, 0.4)]
+    with pytest.raises(TrainingError, match="none of the targets of a step's batches counts"):
+        next(shares([batches[0]._replace(counts=torch.zeros(3))], Alone()))
+
+
+def test_a_loss_on_layers_is_a_mean_over_items(monkeypatch):
+    monkeypatch.setattr("supernets.training.instatune.hidden_loss", lambda *_: torch.tensor(7.0))
+    net = ToySupernet(norm=False)
+    method = make_method("instatune", net.space, total_steps=1, alpha=1.0, layer_loss=2.0)
+    passes = Passes(net, lambda outputs, _: 0 * outputs.sum(), torch.device("cpu"))
+    passes.weight, passes.items = 0.25, 0.5
+    monkeypatch.setattr(passes, "forward", lambda arch, inputs, **_: net(*inputs))
+    values = []
+    monkeypatch.setattr(passes, "backward", lambda value, **_: values.append(value.item() * passes.weight))
+    method.backward(next(Ragged().batches(0)), method.subnets(0), passes)
+    assert values == [0.0, 0.5 * 2 * 7]
+
+
+def test_what_all_items_have_together_is_not_shared_out():
     texts = torch.arange(6).view(3, 2)
     batch = Batch({"texts": texts, "images": torch.arange(4)}, torch.arange(4), frozenset({"texts"}))
-    part = share(batch, Member())
+    part = share(batch, Second())
     assert torch.equal(part.inputs["texts"], texts)
     assert part.inputs["images"].tolist() == part.targets.tolist() == [2, 3]
-    assert share(part, Member()).inputs["texts"].shape == (3, 2)
+    assert share(part, Second()).inputs["texts"].shape == (3, 2)
 
 
 def test_a_team_needs_a_process_group():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import pytest
 from tiny_models import MODELS, VARIANTS, make_model
 from torch import nn
 
@@ -31,5 +32,7 @@ class _Transformer(SupernetConformance):
         return round(count(module, inputs).macs_m * 1e6)
 
 
-for _name in sorted(set(MODELS) - set(VARIANTS)):
-    globals()[f"Test_{_name}"] = type(f"Test_{_name}", (_Transformer,), {"model": _name, "__module__": __name__})
+for _name in sorted(MODELS):
+    _marks = {"pytestmark": pytest.mark.slow} if _name in VARIANTS else {}
+    _members = {"model": _name, "__module__": __name__, **_marks}
+    globals()[f"Test_{_name}"] = type(f"Test_{_name}", (_Transformer,), _members)

@@ -14,7 +14,7 @@ from tiny_models import ENCODER, GENERATORS, MODELS, TEXT_MODELS, VARIANTS, make
 from torch import Tensor, nn
 
 from predictors.measurement.counters import count
-from supernets import Inputs, call, convert, from_payload, load, save, to_payload
+from supernets import Inputs, SupernetError, call, convert, from_payload, load, save, to_payload
 from supernets.conformance import logits, randomise
 from supernets.transformer import TransformerSupernet
 
@@ -153,7 +153,7 @@ def test_extracted_models_generate(name: str) -> None:
         assert torch.equal(cached, net.model.generate(**inputs, **options))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["bert_mlm", "gpt2", "qwen3", "t5", "bart", "marian"])
+@pytest.mark.parametrize("name", ["bert_mlm", "gpt2", "qwen3", "gemma", "t5", "bart", "marian"])
 def test_tied_embeddings_stay_tied(name: str, tmp_path: Path) -> None:
     net = made(name)
     twin: Any = net.extract(archs(net)[1])
@@ -289,6 +289,26 @@ def test_important_units_come_first() -> None:
     assert torch.equal(layer.intermediate.dense.weight[0], neuron)
     assert torch.equal(layer.attention.self.value.weight[:4], head)
     assert net.layer_order == {"": [0, 1, 2]}
+
+
+def test_a_judge_says_which_units_matter() -> None:
+    net, judge = made("bert", sequence=6), made("bert", sequence=6)
+    judge.load_state_dict(net.state_dict())
+    layer: Any = judge.stacks[0].layers[2]
+    with torch.no_grad():
+        layer.attention.output.dense.weight[:, :12].mul_(1e-4)
+        layer.output.dense.weight[:, 1:].mul_(1e-4)
+    mine: Any = net.stacks[0].layers[2]
+    neuron, head = mine.intermediate.dense.weight[0].clone(), mine.attention.self.value.weight[12:].clone()
+    batch = net.example_inputs()
+    before, theirs = out(net, batch), {n: p.detach().clone() for n, p in judge.named_parameters()}
+    net.sort_by_importance(labelled(net), judge=judge)
+    assert torch.equal(mine.intermediate.dense.weight[0], neuron)
+    assert torch.equal(mine.attention.self.value.weight[:4], head)
+    close(out(net, batch), before)
+    assert all(torch.equal(theirs[n], p) for n, p in judge.named_parameters())
+    with pytest.raises(SupernetError, match=r"must be a copy of the supernet; it is of family 'transformer' and space"):
+        net.sort_by_importance(labelled(net), judge=made("bert", depth=[1, 3]))
 
 
 def test_important_layers_are_kept(tmp_path: Path) -> None:
