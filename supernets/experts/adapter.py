@@ -29,6 +29,10 @@ class ExpertsAdapter:
         """Return whether a model is of a known kind; imports nothing."""
         return family_of(model) is not None
 
+    def why_not(self, model: nn.Module) -> str:
+        """Return why a model that is not supported has no such space, and which spaces fit it."""
+        return _dense(model)
+
     def convert(
         self,
         model: nn.Module,
@@ -63,7 +67,7 @@ class ExpertsAdapter:
         from supernets.experts.supernet import ExpertSupernet
 
         if not self.supports(model):
-            raise UnsupportedModel(_dense(model))
+            raise UnsupportedModel(self.why_not(model))
         for option, value in (("uniform", uniform), ("protect", protect)):
             if not isinstance(value, bool):
                 raise SupernetError(f"{option} must be True or False, got {value!r}")
@@ -90,7 +94,7 @@ def _dense(model: nn.Module) -> str:
 
     fitting = [f.name for f in transformer_families().values() if f.supports(model)]
     fits = (
-        f"its layers, heads and neurons can be elastic instead: --space {fitting[0]}, or convert(model)"
+        f"its layers, heads and neurons can be elastic instead ({fitting[0]}): --space auto, or convert(model)"
         if fitting
         else "no other space fits it either"
     )
