@@ -12,7 +12,7 @@ from tiny_moe import batches, make_moe
 from torch import Tensor
 
 from supernets import SupernetError, convert
-from supernets.experts import get_operator, list_operators, weights
+from supernets.experts import get_operator, list_operators, threshold_architecture, weights
 from supernets.experts.blocks import find_blocks
 from supernets.experts.families import FAMILIES as FAMILIES_TABLE
 from supernets.experts.operators.m_smoe import groups_per_layer
@@ -199,6 +199,22 @@ def test_threshold_allocation() -> None:
     counts = groups_per_layer(frequencies, 6.0)
     assert sum(counts) == 30
     assert counts[2] == 1
+
+
+def test_threshold_architecture() -> None:
+    """The published allocation as an architecture: groups add up to the budget, the order is usage."""
+    options: dict[str, Any] = {"operators": ["drop", "m-smoe"], "criteria": ["reap", "frequency"], "protect": False}
+    net: Any = convert(make_moe("olmoe"), calibration=batches(), keep=list(range(1, 9)), k=[1, 2, 3], **options)
+    arch = threshold_architecture(net, 4.0)
+    counts = [arch[f"keep.{s}"] for s in range(3)]
+    assert sum(counts) == 12
+    assert counts == groups_per_layer([s.frequencies() for s in net.statistics], 4.0)
+    assert arch["criterion"] == "frequency"
+    assert all(arch[f"k.{s}"] == min(3, n) for s, n in enumerate(counts))
+    net.activate(arch)
+    for wrong in ({"operator": "ream"}, {"operator": "m-smoe", "net": convert(make_moe("olmoe"))}):
+        with pytest.raises(SupernetError, match="common threshold needs"):
+            threshold_architecture(wrong.pop("net", net), 4.0, **wrong)
 
 
 def test_a_novice_is_the_mean_output() -> None:
