@@ -47,6 +47,7 @@ def make_model(layers: int, hidden: int, experts: int, seed: int) -> Any:
         num_experts=experts,
         num_experts_per_tok=4,
         max_position_embeddings=1024,
+        eos_token_id=0,
         pad_token_id=None,
     )
     return transformers.OlmoeForCausalLM(config).eval()
