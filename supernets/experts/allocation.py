@@ -42,7 +42,8 @@ def threshold_architecture(net: ExpertSupernet, average: float, operator: str = 
         if f"op.{slot}" in genes:
             arch[f"op.{slot}"] = operator
         if f"k.{slot}" in genes:  # no more than the router can find
-            largest = net.blocks[slot].largest_k(arch.get(f"keep.{slot}", net.blocks[slot].n_experts))
+            keep: Any = arch.get(f"keep.{slot}", net.blocks[slot].n_experts)
+            largest = net.blocks[slot].largest_k(keep)
             arch[f"k.{slot}"] = max(v for v in net.choices.k if v <= max(largest, min(net.choices.k)))
     if "criterion" in genes and "frequency" in net.choices.criteria:
         arch["criterion"] = "frequency"

@@ -81,7 +81,8 @@ def _experts(block: Block) -> tuple[dict[str, Tensor], Tensor | None]:
 def _left(plan: Plan) -> Tensor:
     """Return the experts of the model that a plan without a bank uses, ascending."""
     used = [t for t in (plan.target, plan.always) if t is not None]
-    return torch.unique(torch.cat(used))
+    left: Tensor = torch.unique(torch.cat(used))
+    return left
 
 
 def _become_stock(twin: Any, block: Block, family: ExpertFamily) -> None:

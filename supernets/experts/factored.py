@@ -9,7 +9,7 @@ A matrix W of shape ``[n, m]`` is ``left @ right`` plus the rows ``rest`` at the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -46,12 +46,13 @@ def factorise(matrix: Tensor, ratio: float, share: float) -> tuple[Tensor, Tenso
         share: See `rows_of`.
     """
     whole = matrix.double()
+    n, m = whole.shape
     u, s, v = torch.linalg.svd(whole, full_matrices=False)
-    rank = rank_of(*whole.shape, ratio)
+    rank = rank_of(n, m, ratio)
     root = s[:rank].sqrt()
     left, right = u[:, :rank] * root, root[:, None] * v[:rank]
     rest = whole - left @ right
-    rows = rest.norm(dim=1).argsort(descending=True, stable=True)[: rows_of(len(whole), share)].sort().values
+    rows = rest.norm(dim=1).argsort(descending=True, stable=True)[: rows_of(n, share)].sort().values
     return left, right, rest[rows], rows.int()
 
 
@@ -66,7 +67,7 @@ def numbers(hidden: int, width: int, ratio: float, share: float) -> tuple[int, i
     return products + 2 * in_rows * hidden + out_rows * width, 2 * in_rows + out_rows
 
 
-def stack(experts: list[Mapping[str, Tensor]], ratio: float, share: float, like: Tensor) -> Tensors:
+def stack(experts: Sequence[Mapping[str, Tensor]], ratio: float, share: float, like: Tensor) -> Tensors:
     """Return the factors of experts in the common form (see `supernets.experts.weights`), in the dtype of ``like``."""
     made: dict[str, list[Tensor]] = {}
     for expert in experts:
@@ -127,11 +128,13 @@ def forward(experts: Any, factors: Mapping[str, Tensor], hidden: Tensor, index: 
     whole = {n: getattr(experts, n) for n in weights.stored(experts)}
     n_whole = len(whole["down_proj"])
     flat = index.flatten()
-    counts = flat.bincount(minlength=n_whole + len(factors["down_left"])).tolist()
+    order = flat.argsort(stable=True)
+    ends = flat.bincount(minlength=n_whole + len(factors["down_left"])).cumsum(0).tolist()
     output = torch.zeros_like(hidden)
-    for e, places in enumerate(flat.argsort(stable=True).split(counts)):
-        if not len(places):
+    for e, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if start == end:
             continue
+        places = order[start:end]
         tokens, slots = places // index.shape[1], places % index.shape[1]
         x = hidden[tokens]
         out = weights.evaluate(experts, whole, e, x)[1] if e < n_whole else evaluate(experts, factors, e - n_whole, x)
