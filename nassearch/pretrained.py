@@ -179,13 +179,13 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
                 source,
                 config=config,
                 dtype=torch.float32,  # half precision does not train well without a master copy
-                ignore_mismatched_sizes=count is not None,
+                ignore_mismatched_sizes=True,  # told by `_check_body`: transformers' own report is kept quiet
                 output_loading_info=True,
                 **common,
             )
     except Exception as error:
         raise ConfigError(f"--model {name} cannot be loaded as {task.auto_model}: {_first_line(error)}") from error
-    new = _check_body(name, model, found)
+    new = _check_body(name, model, found, new_head=count is not None)
     if new:
         notes.append(f"new weights, drawn from the seed: {', '.join(new[:6])}{' …' if len(new) > 6 else ''}")
     return Pretrained(model.eval(), tuple(notes), bool(new))
@@ -248,19 +248,20 @@ def _head_notes(name: str, config: Any, count: int, names: list[str]) -> list[st
     return [f"labels of the task by the head of {name}, in order: {pairs}"]
 
 
-def _check_body(name: str, model: Any, found: dict[str, Any]) -> list[str]:
+def _check_body(name: str, model: Any, found: dict[str, Any], *, new_head: bool) -> list[str]:
     """Return which weights are new, and refuse a body that does not fit or is not whole.
 
-    A pooler may be new: checkpoints of language models have none.
+    A pooler may be new: checkpoints of language models have none. So may a head, where the task needs one of its own.
 
     Raises:
         ConfigError: Weights of the body are missing, or have other shapes than the configuration says.
     """
     prefix = f"{model.base_model_prefix}."
     wrong = [key[0] if isinstance(key, tuple) else str(key) for key in found.get("mismatched_keys", ())]
-    if body := sorted(k for k in wrong if k.startswith(prefix)):
+    if body := sorted(k for k in wrong if not new_head or k.startswith(prefix)):
         raise ConfigError(
-            f"--model {name}: weights do not have the shapes that its {CONFIG_FILE} says: {', '.join(body[:4])}"
+            f"--model {name}: weights do not have the shapes that its {CONFIG_FILE} says: {', '.join(body[:4])} (those "
+            "of experts have the wrong shape where the files lack some); save the model again, whole"
         )
     missing = [str(key) for key in found.get("missing_keys", ())]
     if lacks := sorted(k for k in missing if k.startswith(prefix) and "pooler" not in k):

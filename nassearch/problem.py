@@ -84,6 +84,7 @@ class Problem:
             else:
                 net = self.source.build()
             self._check_fits_task(net)
+            self._check_costs(net)
             return net
         except SupernetError as error:
             raise ConfigError(str(error)) from error
@@ -102,6 +103,15 @@ class Problem:
             raise ConfigError(
                 f"the supernet {source} does not fit task {self.config.task!r}: {fault}. Choose a supernet or a task "
                 "that fits"
+            )
+
+    def _check_costs(self, net: Supernet) -> None:
+        """Refuse metrics of costs that the supernet does not have, such as active experts where there are none."""
+        has = net.analytic(self.space.largest[None])
+        if lacks := [m for m in self.metrics if m in ANALYTIC and m not in has]:
+            raise ConfigError(
+                f"space {self.space.name!r} has no {', '.join(lacks)} ({'; '.join(ANALYTIC[m] for m in lacks)}); of "
+                f"the metrics that are computed it has {', '.join(m for m in ANALYTIC if m in has)}"
             )
 
     def _check_options(self, net: Supernet) -> None:

@@ -112,7 +112,8 @@ def unused_choices(has: Mapping[str, Any], options: Mapping[str, Any]) -> list[s
     """Return the options of a conversion that a supernet which is there already does not have.
 
     Args:
-        has: What its ``config()`` tells; ``choices`` is stack -> dimension -> values, if it was a model.
+        has: What its ``config()`` tells; ``choices`` is stack -> dimension -> values, of a model, or dimension ->
+            values, of one with experts.
         options: The options given: ``uniform``, ``sequence``, and lists by dimension or by ``STACK_dimension``.
     """
     wrong = {}

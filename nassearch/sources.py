@@ -91,7 +91,8 @@ def converted_source(config: RunConfig, task: Task) -> Source:
     import torch
 
     from nassearch.pretrained import load_pretrained
-    from supernets import SupernetError, convert, load, wants_calibration
+    from supernets import SupernetError, convert, load, space_of, wants_calibration, wants_training
+    from supernets.registry import AUTO
 
     saved = config.supernet
     if saved is not None:  # the supernet of an earlier run, from which the space comes, too
@@ -109,6 +110,12 @@ def converted_source(config: RunConfig, task: Task) -> Source:
         nonlocal notes, new_weights
         loaded = load_pretrained(name, task, seed=config.seed, trust_remote_code=config.trust_remote_code)
         notes, new_weights = loaded.notes, loaded.new_weights
+        own = space_of(loaded.module)
+        if config.space == AUTO and own is not None and own != AUTO:
+            raise ConfigError(
+                f"--model {name} has a space of its own: give --space {own} instead of --space {AUTO}"
+                + ("" if wants_training(own) else "; it is not trained then, unless --train names a method")
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # of the noise of a mixture's experts
             options = dict(config.model_options)

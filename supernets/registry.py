@@ -29,7 +29,8 @@ class Adapter(Protocol):
 
     An adapter that makes another kind of space of its models than ``auto`` has an attribute ``space``, the name under
     which users ask for it, e.g. ``"experts"``; without one it serves `AUTO`. ``calibrated = True`` says that `convert`
-    takes batches as ``calibration``; ``trained = False`` that its subnets are good without any training.
+    takes batches as ``calibration``; ``trained = False`` that its subnets are good without any training. A method
+    ``why_not(model)`` may say why a model is not supported, and what to do.
     """
 
     @property
@@ -191,6 +192,12 @@ def wants_calibration(model: nn.Module, space: str = AUTO) -> bool:
     return bool(getattr(_adapter_of(model, space), "calibrated", False))
 
 
+def space_of(model: nn.Module) -> str | None:
+    """Return the name under which users ask for the space of a model, `AUTO` or another; None where there is none."""
+    adapter = _adapter_of(model, AUTO)
+    return None if adapter is None else _space_of(adapter)
+
+
 def wants_training(space: str) -> bool:
     """Return whether supernets of a conversion space are trained where the user says nothing of it."""
     return all(getattr(a, "trained", True) for a in _ADAPTERS if _space_of(a) == space)
@@ -230,6 +237,9 @@ def convert(
     if adapter is not None:
         return _mixed(adapter.convert(model, **choices), spec)
     adapters = [a for a in _ADAPTERS if space in (AUTO, _space_of(a))]
+    reasons = [a.why_not(model) for a in adapters if space != AUTO and hasattr(a, "why_not")]
+    if reasons:
+        raise UnsupportedModel(" ".join(reasons))
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     supported = ", ".join(a.description for a in adapters) or "no model yet"
     what = "" if space == AUTO else f" for space {space!r}"

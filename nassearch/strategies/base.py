@@ -13,6 +13,7 @@ from nassearch.constraints import Constraint, ResolvedConstraint
 from nassearch.errors import ConfigError
 from nassearch.objectives import Objective, parse_objectives
 from nassearch.strategies.knowledge import Knowledge
+from nassearch.strategies.moving import CountMover
 from search_spaces import Rows, SearchSpace
 from search_spaces.errors import did_you_mean
 from search_spaces.rows import row_keys, unique_rows
@@ -284,6 +285,19 @@ class Strategy(ABC):
                     V[:, j] = c.violation(computed[c.metric])
         return V
 
+    def within_limits(self, G: Rows, rng: np.random.Generator) -> Rows:
+        """Return rows, those beyond the limits known beforehand repaired in spaces with counts a layer: `CountMover`.
+
+        In other spaces, and without such limits, they are returned as they are.
+
+        Args:
+            G: int64 ``[n, n_genes]``, canonical and feasible.
+            rng: Source of randomness.
+        """
+        if not any(c.metric in self.analytic_metrics for c in self.constraints) or not CountMover.serves(self.space):
+            return G
+        return CountMover(self.space, lambda rows: self.analytic_violations(rows).sum(axis=1))(G, rng)
+
     def is_new(self, G: Rows) -> NDArray[np.bool_]:
         """Return which canonical rows were neither asked nor told, bool ``[n]``."""
         return np.array([k not in self._position and k not in self._asked for k in row_keys(G)], dtype=bool)
@@ -308,7 +322,7 @@ class Strategy(ABC):
         found = np.empty((0, len(self.space.genes)), dtype=np.int64)
         excluded = set(row_keys(exclude)) if exclude is not None else set()
         for _ in range(_DRAWS):
-            drawn = self.space.sample(2 * n + 16, rng)
+            drawn = self.within_limits(self.space.sample(2 * n + 16, rng), rng)
             merged = unique_rows(np.concatenate([found, self._without(drawn, excluded)]))
             found, satisfied = self._satisfying_first(merged)
             if satisfied >= n:

@@ -126,7 +126,7 @@ class CMAES(Strategy):
         found = np.empty((0, len(self.space.genes)), dtype=np.int64)
         for attempt in range(1 + self.redraws):
             X = self._path.sample(n, rng, self._least_std * (1 + attempt / 3))
-            drawn = self.unseen(self.space.repair(self._rounded(X, rng), rng))
+            drawn = self.unseen(self.within_limits(self.space.repair(self._rounded(X, rng), rng), rng))
             drawn = drawn[self.analytic_violations(drawn).sum(axis=1) == 0]
             self.redrawn += n - len(drawn)
             found = self.unseen(np.concatenate([found, drawn]))

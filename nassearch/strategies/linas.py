@@ -196,7 +196,7 @@ class Linas(Strategy):
             return self.random_rows(n, rng)
         archive = self._archive(valid)
         parents = archive.G[best_first(archive, max(20, 2 * n))]
-        rows = self.unseen(breed(self._operators, parents, 4 * n, rng, rate=self.mutation))
+        rows = self.unseen(self.within_limits(breed(self._operators, parents, 4 * n, rng, rate=self.mutation), rng))
         return rows[np.argsort(self.analytic_violations(rows).sum(axis=1), kind="stable")][:n]
 
     def _archive(self, valid: NDArray[np.bool_]) -> Scored:

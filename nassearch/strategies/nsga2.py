@@ -71,7 +71,7 @@ class NSGA2(Strategy):
             bred = breed(
                 self._operators, ordered, 2 * n, rng, cross=self.crossover, rate=self.mutation * (1 + attempt / 3)
             )
-            children = self.unseen(np.concatenate([children, bred]))
+            children = self.unseen(np.concatenate([children, self.within_limits(bred, rng)]))
             satisfied = self.analytic_violations(children).sum(axis=1) == 0
             if satisfied.sum() >= n:
                 break

@@ -81,7 +81,7 @@ class OptunaStrategy(Strategy):
         found: list[Rows] = []
         known = {row.tobytes() for row in taken}
         for _ in range(n * (1 + self.redraws)):
-            row = self.space.repair(self._suggested(study.ask(), rng)[None], rng)
+            row = self.within_limits(self.space.repair(self._suggested(study.ask(), rng)[None], rng), rng)
             fine = len(self.unseen(row)) and not self.analytic_violations(row).any()
             if fine and row.tobytes() not in known:
                 known.add(row.tobytes())

@@ -206,7 +206,7 @@ class PymooStrategy(Strategy):
                 rate=self.mutation * (1 + attempt / 3),
                 kind=self.crossover_kind,
             )
-            children = self.unseen(np.concatenate([children, bred]))
+            children = self.unseen(np.concatenate([children, self.within_limits(bred, rng)]))
             satisfied = self.analytic_violations(children).sum(axis=1) == 0
             if satisfied.sum() >= n:
                 break

@@ -65,7 +65,7 @@ class RegularizedEvolution(Strategy):
             # Donors fill the genes that the change of a depth switches on.
             donors = ordered[rng.integers(0, len(ordered), size=2 * n)]
             bred = self._operators.mutate(self._operators.filled(parents, donors, rng), rng, _ONE_GENE)
-            children = self.unseen(np.concatenate([children, bred]))
+            children = self.unseen(np.concatenate([children, self.within_limits(bred, rng)]))
             satisfied = self.analytic_violations(children).sum(axis=1) == 0
             if satisfied.sum() >= n:
                 break

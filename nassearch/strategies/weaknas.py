@@ -11,6 +11,7 @@ from nassearch.strategies.base import Strategy, check_count
 from nassearch.strategies.registry import register_strategy
 from nassearch.strategies.scalarise import check_scalarise, scalarised
 from search_spaces import Rows, SearchSpace
+from search_spaces.rows import unique_rows
 
 Values = NDArray[np.float64]
 
@@ -79,7 +80,7 @@ class WeakNAS(Strategy):
         """The pool, int64 ``[n, n_genes]``: a function of the seed, the space and the analytic limits."""
         if self._pool is None:
             rng = np.random.default_rng([self.seed, 0, 3])
-            drawn = self.space.sample(self.pool_size, rng)
+            drawn = unique_rows(self.within_limits(self.space.sample(self.pool_size, rng), rng))
             for _ in range(10):
                 within = drawn[self.analytic_violations(drawn).sum(axis=1) == 0]
                 if len(within) >= self.pool_size or len(within) == len(drawn):

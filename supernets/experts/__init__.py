@@ -1,6 +1,7 @@
 """Expert configurations of Mixture-of-Experts language models."""
 
 from supernets.experts.adapter import ExpertsAdapter
+from supernets.experts.allocation import threshold_architecture
 from supernets.experts.criteria import get_criterion, list_criteria, register_criterion
 from supernets.experts.fidelity import esap, fidelity, kl_divergence
 from supernets.experts.operators import Operator, Request, get_operator, list_operators, register_operator
@@ -24,4 +25,5 @@ __all__ = [
     "list_operators",
     "register_criterion",
     "register_operator",
+    "threshold_architecture",
 ]

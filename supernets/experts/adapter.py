@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -29,11 +29,15 @@ class ExpertsAdapter:
         """Return whether a model is of a known kind; imports nothing."""
         return family_of(model) is not None
 
+    def why_not(self, model: nn.Module) -> str:
+        """Return why a model that is not supported has no such space, and which spaces fit it."""
+        return _dense(model)
+
     def convert(
         self,
         model: nn.Module,
         *,
-        calibration: Iterable[Inputs] | None = None,
+        calibration: Iterable[Inputs] | Mapping[str, Iterable[Inputs]] | None = None,
         uniform: bool = False,
         sequence: int | None = None,
         protect: bool = True,
@@ -47,23 +51,23 @@ class ExpertsAdapter:
 
         Args:
             model: The model; not changed.
-            calibration: Batches to gather statistics from, once; not those that a search is judged on. Without them the
-                criteria and operators that need none are offered.
+            calibration: Batches to gather statistics from, once, or batches by domain; not those that a search is
+                judged on. Without them the criteria and operators that need none are offered.
             uniform: Whether all layers agree, and only what stock classes (and vLLM) can load is offered.
             sequence: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
             protect: Whether super experts are kept and never merged.
             bank_mb: Memory for merged experts of configurations that are not active, in 1e6 bytes.
-            **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``: lists, each numeric one with
-                the model's own value.
+            **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``, ``shared``, ``blocks``:
+                lists, each with the model's own value.
 
         Raises:
-            SupernetError: Lists or a length that do not suit the model, or calibration without a token.
+            SupernetError: Lists or a length that do not suit the model, or calibration of too few tokens.
             UnsupportedModel: No Mixture-of-Experts model, or of an unknown layout.
         """
         from supernets.experts.supernet import ExpertSupernet
 
         if not self.supports(model):
-            raise UnsupportedModel(_dense(model))
+            raise UnsupportedModel(self.why_not(model))
         for option, value in (("uniform", uniform), ("protect", protect)):
             if not isinstance(value, bool):
                 raise SupernetError(f"{option} must be True or False, got {value!r}")
@@ -78,6 +82,7 @@ class ExpertsAdapter:
         )
         if calibration is not None:
             net.calibrate(calibration)
+            net.keep_super_experts()
         if len(net.choices.width) > 1:  # a narrower expert is a prefix of its neurons
             net.sort_by_importance()
         return net
@@ -89,7 +94,7 @@ def _dense(model: nn.Module) -> str:
 
     fitting = [f.name for f in transformer_families().values() if f.supports(model)]
     fits = (
-        f"its layers, heads and neurons can be elastic instead: --space {fitting[0]}, or convert(model)"
+        f"its layers, heads and neurons can be elastic instead ({fitting[0]}): --space auto, or convert(model)"
         if fitting
         else "no other space fits it either"
     )

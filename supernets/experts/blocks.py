@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from supernets.errors import UnsupportedModel
-from supernets.experts import weights
+from supernets.experts import factored, weights
 from supernets.experts.families import ExpertFamily
 from supernets.experts.plan import EVERYTHING, Plan
-from supernets.experts.routing import keep_top_p, to_experts
+from supernets.experts.routing import keep_top_p, nothing_routed, to_experts, with_always
 
 ROUTER_TENSORS = ("weight", "bias", "e_score_correction_bias")
 
@@ -45,6 +45,8 @@ class SwitchedRouter(nn.Module):
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits of all rows (minus infinity where one is out), weights, and places among the others."""
         setting = self.setting
+        if not setting.plan.routed:
+            return nothing_routed(hidden_states, len(_tensor(self, "weight")))
         logits, chosen, index = super().forward(hidden_states)
         if setting.top_p < 1.0:
             chosen = keep_top_p(logits, chosen, index, setting.top_p, sigmoid=setting.sigmoid)
@@ -68,8 +70,17 @@ class SwitchedExperts(nn.Module):
         plan = self.setting.plan
         if self.setting.observer is not None:
             return self.setting.observer.observe(self, hidden_states, index, chosen)  # type: ignore[no-any-return]
+        if plan.scale is not None:
+            chosen = chosen * plan.scale.to(chosen.dtype)
         index, chosen, added = to_experts(index, chosen, plan.target, plan.constants, plan.places)
-        output: Tensor = super().forward(hidden_states, index, chosen)
+        index, chosen = with_always(index, chosen, plan.always, plan.always_weights)
+        if not index.shape[1]:
+            return torch.zeros_like(hidden_states)
+        output: Tensor = (
+            super().forward(hidden_states, index, chosen)
+            if plan.factors is None
+            else factored.forward(self, plan.factors, hidden_states, index, chosen)
+        )
         return output if added is None else output + added.to(output.dtype)
 
 
@@ -153,6 +164,9 @@ class Block:
         self.hidden = int(self.router.weight.shape[1])
         common = weights.split(self.experts, weights.stored(self.experts))
         self.width = int(common["gate"].shape[1])
+        # What the weights of a token add up to over all experts; None where that depends on the token.
+        normed = not family.sigmoid or bool(getattr(self.router, "norm_topk_prob", False))
+        self.total = float(getattr(self.router, "routed_scaling_factor", 1.0) or 1.0) if normed else None
         grouped = getattr(self.router, "topk_method", "grouped") != "greedy"
         self.groups = int(getattr(self.router, "num_group", 1) or 1) if grouped else 1
         self.open_groups = int(getattr(self.router, "topk_group", 1) or 1) if self.groups > 1 else 1

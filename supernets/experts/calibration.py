@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,11 @@ from supernets.errors import SupernetError
 from supernets.experts import weights
 from supernets.experts.blocks import Block
 from supernets.experts.statistics import LayerStatistics
+
+Calibration: TypeAlias = Iterable[Inputs] | Mapping[str, Iterable[Inputs]]
+"""Batches, or batches by domain."""
+
+_ROUTINGS = 8
 
 
 class Observer:
@@ -86,6 +92,7 @@ class Observer:
         add("norms", norms)
         add("squares", norms.square())
         add("gated_norms", chosen * norms)
+        add("shared_norms", chosen / chosen.sum(1, keepdim=True).clamp(min=1e-30) * norms)
         add("token_change", chosen * norms * change[:, None])
         hit = torch.zeros(len(index), n, device=index.device).scatter_(1, index, 1.0)
         into.together += (hit.T @ hit).double()
@@ -119,20 +126,20 @@ class Observer:
             into.filled.fill_(min(room, before + len(hidden)))
 
 
-def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatistics], batches: Iterable[Inputs]) -> int:
+def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatistics], batches: Calibration) -> int:
     """Run calibration batches through a model whose experts are all active.
 
     Args:
         model: The switchable model; not changed.
         blocks: Its blocks.
         statistics: One for each block; sums are added.
-        batches: Inputs by name or position; ``attention_mask`` tells padding.
+        batches: Inputs by name or position; ``attention_mask`` tells padding. Or such by domain, a mapping.
 
     Returns:
         Number of tokens seen, padding left out.
 
     Raises:
-        SupernetError: No batch, or no token in any.
+        SupernetError: Too few tokens, or one that the model does not have.
     """
     observers = [Observer(b, s) for b, s in zip(blocks, statistics, strict=True)]
     hooks = [
@@ -140,16 +147,15 @@ def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatisti
         for b, o in zip(blocks, observers, strict=True)
         if b.norm is not None
     ]
-    device, training = next(model.parameters()).device, model.training
-    before = float(statistics[0].tokens)
+    domains: Iterable[Iterable[Inputs]] = batches.values() if isinstance(batches, Mapping) else [batches]
+    training, before = model.training, float(statistics[0].tokens)
     try:
         model.eval()
         for block, observer in zip(blocks, observers, strict=True):
             block.setting.observer = observer
         with torch.no_grad():
-            for batch in batches:
-                _show_mask(observers, batch, device)
-                call(model, inputs_to(batch, device))
+            for domain in domains:
+                _gather_domain(model, observers, statistics, domain)
     finally:
         for hook in hooks:
             hook.remove()
@@ -157,9 +163,47 @@ def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatisti
             block.setting.observer = None
         model.train(training)
     seen = int(float(statistics[0].tokens) - before)
-    if not seen:
-        raise SupernetError("calibration saw no token; give at least one batch with tokens that are not padding")
+    needed = least_tokens(blocks[0])
+    if seen < needed:
+        few = f"no token; {needed} are needed" if not seen else f"{seen} tokens; at least {needed} are needed"
+        raise SupernetError(
+            f"calibration saw {few}, {_ROUTINGS} for each of {blocks[0].n_experts} experts on average (a token asks "
+            f"{blocks[0].k}); give more text, or longer batches. Padding does not count"
+        )
     return seen
+
+
+def least_tokens(block: Block) -> int:
+    """Return how many tokens calibration needs, so that an expert is asked by a few of them on average."""
+    return ceil(_ROUTINGS * block.n_experts / block.k)
+
+
+def _gather_domain(
+    model: nn.Module, observers: list[Observer], statistics: list[LayerStatistics], batches: Iterable[Inputs]
+) -> None:
+    """Run the batches of one domain, and add its share to the statistics of mixed domains."""
+    device, n_tokens = next(model.parameters()).device, getattr(model.config, "vocab_size", None)
+    before = [s.token_change.clone() for s in statistics]
+    for batch in batches:
+        _check_tokens(batch, n_tokens)
+        _show_mask(observers, batch, device)
+        call(model, inputs_to(batch, device))
+    for known, old in zip(statistics, before, strict=True):
+        change = known.token_change - old
+        known.mixed_change += change / change.sum().clamp(min=1e-30)
+
+
+def _check_tokens(batch: Inputs, n_tokens: int | None) -> None:
+    tokens = batch[0] if isinstance(batch, tuple) else batch.get("input_ids")
+    if tokens is None or n_tokens is None or tokens.is_floating_point() or not tokens.numel():
+        return
+    least, most = int(tokens.min()), int(tokens.max())
+    if least < 0 or most >= n_tokens:
+        wrong = most if most >= n_tokens else least
+        raise SupernetError(
+            f"calibration has token {wrong}, the model's vocabulary goes from 0 to {n_tokens - 1}: the tokenizer does "
+            "not match the model; use the model's own"
+        )
 
 
 def _show_mask(observers: list[Observer], batch: Inputs, device: torch.device) -> None:

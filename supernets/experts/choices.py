@@ -1,4 +1,4 @@
-"""What the user makes elastic in the experts, checked, and the search space that follows."""
+"""What the user makes elastic in the experts, checked."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search_spaces import Gene, SearchSpace
 from search_spaces.errors import did_you_mean
 from supernets.errors import SupernetError
 from supernets.experts.blocks import Block
 from supernets.experts.criteria import get_criterion
 from supernets.experts.operators import get_operator, list_operators
+from supernets.experts.operators.whole_layer import KINDS
 
-OPTIONS = ("keep", "operators", "k", "top_p", "width", "criteria")
+OPTIONS = ("keep", "operators", "k", "top_p", "width", "criteria", "shared", "blocks")
 _KEEP = (1 / 4, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
 _WIDTH = (1 / 2, 3 / 4, 1)
 _DEFAULT_CRITERIA = ("reap", "frequency", "easy-ep", "aimer")
@@ -31,6 +31,8 @@ class Choices:
         width: Neurons of an expert.
         criteria: Which experts are kept.
         uniform: Whether all layers agree.
+        shared: Experts that answer every token, among those kept.
+        blocks: What a block can be, see `supernets.experts.operators.whole_layer`.
     """
 
     keep: tuple[int, ...]
@@ -40,6 +42,8 @@ class Choices:
     width: tuple[int, ...]
     criteria: tuple[str, ...]
     uniform: bool
+    shared: tuple[int, ...] = (0,)
+    blocks: tuple[str, ...] = ("experts",)
 
     def to_json(self) -> dict[str, Any]:
         """Return the choices as JSON data."""
@@ -101,7 +105,53 @@ def resolve(
             )
     defaults = [c for c in _DEFAULT_CRITERIA if calibrated or not get_criterion(c).calibrated]
     criteria = _named("criteria", given, defaults, get_criterion, calibrated)
-    return Choices(keep, operators, k, top_p, width, criteria, uniform)
+    free = calibrated and not uniform
+    shared = _shared(block, given.get("shared", _default_shared(block, min(keep), min(k)) if free else [0]), keep, k)
+    blocks = _blocks(given.get("blocks", ["experts"]))
+    for option, values, plain in (("shared", shared, (0,)), ("blocks", blocks, ("experts",))):
+        if values != plain and uniform:
+            raise SupernetError(
+                f"{option}: no stock class can hold {list(values)}, so it cannot be uniform; leave it out"
+            )
+        if values != plain and not calibrated and values != ("experts", "skip"):
+            raise SupernetError(f"{option} {list(values)} needs calibration; give convert(…, calibration=BATCHES)")
+    return Choices(keep, operators, k, top_p, width, criteria, uniform, shared, blocks)
+
+
+def _default_shared(block: Block, keep: int, k: int) -> list[int]:
+    """Return whether an expert may answer every token: where all configurations have room for it, and no groups."""
+    return [0, 1] if block.groups == 1 and min(keep, block.n_experts - 1) > k else [0]
+
+
+def _shared(block: Block, given: Any, keep: Sequence[int], k: Sequence[int]) -> tuple[int, ...]:
+    values = _list("shared", given)
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value % block.groups:
+            raise SupernetError(
+                f"shared: {value!r} is not possible; give numbers of experts, 0 among them, that are multiples of "
+                f"{block.groups}"
+            )
+        if value and not any(block.allows(n - value) and block.largest_k(n - value) >= min(k) for n in keep):
+            raise SupernetError(
+                f"shared: with {value} of {max(keep)} experts answering every token, the router has not the {min(k)} "
+                "left that a token needs; give fewer, or smaller k"
+            )
+    if 0 not in values:
+        raise SupernetError(f"shared {values} lacks 0, the model's own: the largest subnet is the model; add it")
+    return tuple(sorted(values))
+
+
+def _blocks(given: Any) -> tuple[str, ...]:
+    values = _list("blocks", given)
+    for value in values:
+        if value not in KINDS:
+            near = did_you_mean(value, KINDS) if isinstance(value, str) else ""
+            raise SupernetError(f"blocks: {value!r} is not possible{near}; allowed: {', '.join(KINDS)}")
+    if "experts" not in values:
+        raise SupernetError(
+            f"blocks {values} lacks 'experts', the model's own: the largest subnet is the model; add it"
+        )
+    return tuple(v for v in KINDS if v in values)
 
 
 def _default_keep(block: Block) -> list[int]:
@@ -177,47 +227,3 @@ def _named(
 def gene_name(dim: str, slot: int, choices: Choices) -> str:
     """Return the name of the gene that rules a block."""
     return dim if choices.uniform else f"{dim}.{slot}"
-
-
-def experts_space(name: str, blocks: Sequence[Block], choices: Choices) -> SearchSpace:
-    """Build the space; a dimension with one value has no gene.
-
-    Genes: ``criterion``; ``keep.i``, ``op.i``, ``k.i``, ``top_p.i``, ``width.i`` of block i (without the number where
-    all agree). ``op.i`` matters where not all experts are kept. No token can have more experts than are kept.
-
-    Raises:
-        SupernetError: Nothing is elastic.
-    """
-    full, block = blocks[0].n_experts, blocks[0]
-    fewer = [v for v in choices.keep if v < full]
-    slots = range(1 if choices.uniform else len(blocks))
-    genes: list[Gene] = []
-    forbidden: list[dict[str, Any]] = []
-    if fewer and len(choices.criteria) > 1:
-        keeps = [gene_name("keep", s, choices) for s in slots]
-        when = {keeps[0]: fewer} if len(keeps) == 1 else {}
-        genes.append(Gene("criterion", choices.criteria, "categorical", role="criterion", active_when=when))
-        if len(keeps) > 1:  # where every expert is kept it does not matter: only the first one then
-            forbidden.append({"criterion": choices.criteria[1:], **{k: [full] for k in keeps}})
-    for slot in slots:
-        layer = blocks[slot].layer
-        keep, k = gene_name("keep", slot, choices), gene_name("k", slot, choices)
-        if fewer:
-            genes.append(Gene(keep, choices.keep, role="experts", layer=layer))
-            if len(choices.operators) > 1:
-                op = gene_name("op", slot, choices)
-                genes.append(
-                    Gene(op, choices.operators, "categorical", role="operator", layer=layer, active_when={keep: fewer})
-                )
-        for dim, values, role in (("k", choices.k, "top_k"), ("top_p", choices.top_p, "top_p")):
-            if len(values) > 1:
-                genes.append(Gene(gene_name(dim, slot, choices), values, role=role, layer=layer))
-        if len(choices.width) > 1:
-            genes.append(Gene(gene_name("width", slot, choices), choices.width, role="width", layer=layer))
-        if len(choices.k) > 1:
-            for value in choices.k:
-                if short := [v for v in fewer if block.largest_k(v) < value]:
-                    forbidden.append({keep: short, k: [value]})
-    if not genes:
-        raise SupernetError("every list has one value: nothing is elastic; give keep, k or width more values")
-    return SearchSpace(f"experts-{name}", genes, forbidden)

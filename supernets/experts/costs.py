@@ -68,11 +68,11 @@ class CostModel:
         active_parameters = np.full(n, self._rest[0])
         active = np.zeros(n, dtype=np.int64)
         for slot, block in enumerate(net.blocks):
-            values = {d: self._values(column, d, slot, n) for d in ("keep", "op", "k", "width")}
-            cost, used = self._block_costs(block, values)
+            values = {d: self._values(column, d, slot, n) for d in ("block", "keep", "op", "k", "width", "shared")}
+            cost, used, experts = self._block_costs(slot, block, values)
             total += cost
             active_parameters += used
-            active += values["k"].astype(np.int64)
+            active += experts
         parameters, size, macs = total.T
         return {
             "params_m": parameters / 1e6,
@@ -84,25 +84,62 @@ class CostModel:
 
     def _values(self, column: dict[str, NDArray[Any]], dim: str, slot: int, n: int) -> NDArray[Any]:
         choices, block = self._net.choices, self._net.blocks[slot]
-        single: Any = {"keep": block.n_experts, "op": choices.operators[0], "k": block.k, "width": block.width}[dim]
+        single: Any = {
+            "block": "experts",
+            "keep": block.n_experts,
+            "op": choices.operators[0],
+            "k": block.k,
+            "width": block.width,
+            "shared": 0,
+        }[dim]
         return column.get(gene_name(dim, slot, choices), np.full(n, single))
 
-    def _block_costs(self, block: Block, values: dict[str, NDArray[Any]]) -> tuple[Numbers, Numbers]:
-        """Return the costs ``[n, 3]`` and the parameters that one token uses ``[n]``."""
-        keep, k, width = (values[d].astype(np.int64) for d in ("keep", "k", "width"))
-        reduced = keep < block.n_experts
-        traits = {name: get_operator(name) for name in self._net.choices.operators}
-        all_rows = np.array([traits[str(o)].all_rows for o in values["op"]], dtype=bool) & reduced
-        constant = np.array([traits[str(o)].constants for o in values["op"]], dtype=bool) & reduced
-        rows = np.where(all_rows, block.n_experts, keep)
-        expert = self._per_neuron * width + self._per_expert
+    def _block_costs(
+        self, slot: int, block: Block, values: dict[str, NDArray[Any]]
+    ) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
+        """Return the costs ``[n, 3]``, and the parameters and the experts that one token uses ``[n]``."""
+        kind = values["block"].astype(str)
+        keep, k, width, shared = (values[d].astype(np.int64) for d in ("keep", "k", "width", "shared"))
+        routed = kind == "experts"
+        reduced = (keep < block.n_experts) & routed
+        operators = {name: get_operator(name) for name in self._net.choices.operators}
+        of = {name: (values["op"] == name) & reduced for name in operators}
+        none = np.zeros(len(keep), dtype=bool)
+        all_rows = sum((of[n] for n, o in operators.items() if o.all_rows), none)
+        constant = sum((of[n] for n, o in operators.items() if o.constants), none)
+        # A block that is dense has one expert, which answers every token; one that is skipped has none.
+        keep = np.where(routed, keep, kind == "dense")
+        shared = np.where(routed, shared, kind == "dense")
+        k = np.where(routed, k, 0)
+        rows = np.where(routed, np.where(all_rows, block.n_experts, keep) - shared, 0)
+        whole = 3 * block.hidden * width
+        biases = self._per_expert + (self._per_neuron - 3 * block.hidden) * width
+        numbers, macs, places, n_whole = whole.copy(), whole.copy(), np.zeros_like(keep), keep.copy()
+        for name, operator in operators.items():
+            if operator.factored:
+                for w in self._net.choices.width:
+                    at = of[name] & (width == w)
+                    numbers[at], places[at] = operator.factors(block.hidden, w)
+                    macs[at] = numbers[at]
+                n_whole[of[name]] = self._n_whole(slot, keep, shared)[of[name]]
+        few = keep - n_whole
+        experts = n_whole * whole + few * numbers + keep * biases
         constants = np.where(constant, (block.n_experts - keep) * block.hidden, 0)
-        maps = np.where(all_rows, 8 * block.n_experts, 0) + np.where(constant, 8 * block.n_experts, 0)
+        gates = np.where(shared > 0, shared + routed, 0)  # constant weights, and the factor of the others
+        buffers = 8 * (rows * (all_rows | (routed & (shared > 0))) + shared) + 4 * few * places
+        buffers += 8 * np.where(constant, rows, 0)
         row_parameters, row_bytes = self._row
-        parameters = rows * row_parameters + keep * expert + constants
-        size = rows * row_bytes + (keep * expert + constants) * self._bytes + maps
-        macs = self._tokens * (rows * block.hidden + k * 3 * block.hidden * width)
-        return np.stack([parameters, size, macs], 1), rows * row_parameters + k * expert
+        parameters = rows * row_parameters + experts + constants
+        size = rows * row_bytes + (experts + constants + gates) * self._bytes + buffers
+        # Those that answer every token stay whole; the others of a token can be factored.
+        products = rows * block.hidden + shared * whole + k * macs
+        used = rows * row_parameters + shared * (whole + biases) + k * (numbers + biases)
+        return np.stack([parameters, size, self._tokens * products], 1), used, k + shared
+
+    def _n_whole(self, slot: int, keep: NDArray[np.int64], shared: NDArray[np.int64]) -> NDArray[np.int64]:
+        pairs = {(int(a), int(b)) for a, b in zip(keep, shared, strict=True)}
+        found = {p: self._net.n_whole(slot, *p) for p in pairs}
+        return np.array([found[int(a), int(b)] for a, b in zip(keep, shared, strict=True)], dtype=np.int64)
 
 
 def _row_costs(block: Block) -> tuple[int, int]:

@@ -1,18 +1,31 @@
-"""The active configuration as a stock model."""
+"""The active configuration as a stock model.
+
+Every block stays a stock block. What it stores depends on its plan (`supernets.experts.plan.Plan`), and nothing else:
+
+- Rows of the router and experts of the stock modules, fewer of them. Without rows the router's forward method is
+  `silent_router`; without any expert that of the experts is `silent_experts`.
+- Where rows are not experts one to one: buffers ``expert_map``, ``expert_places``, ``expert_scale``,
+  ``expert_always``, ``expert_always_weights`` and the parameter ``expert_constants``, read by `MapHooks`.
+- Factored experts: parameters and buffers ``factored_…``, numbered after the stock ones, computed by
+  `supernets.experts.factored.forward_of_extracted`, which is the module's forward method then.
+- Top-p: `TopPHook` of the router.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from supernets.experts import weights
+from supernets.experts import factored, weights
 from supernets.experts.blocks import ROUTER_TENSORS, Block
 from supernets.experts.families import ExpertFamily
-from supernets.experts.routing import MapHooks, TopPHook
+from supernets.experts.plan import Plan
+from supernets.experts.routing import MapHooks, TopPHook, silent_experts, silent_router
 
 
 def extract_active(model: nn.Module, blocks: Sequence[Block], family: ExpertFamily, reason: str | None) -> nn.Module:
@@ -57,12 +70,19 @@ def _experts(block: Block) -> tuple[dict[str, Tensor], Tensor | None]:
     plan, width = block.setting.plan, block.setting.width
     tensors, target = plan.bank or block.tensors, plan.target
     if plan.bank is None and target is not None:
-        left = torch.unique(target)
+        left = _left(plan)
         tensors = {n: t.index_select(0, left) for n, t in tensors.items()}
         target = torch.searchsorted(left, target)
     if target is not None and torch.equal(target, torch.arange(len(tensors["down_proj"]), device=target.device)):
         target = None
     return {n: weights.narrowed(block.experts, n, t, width) for n, t in tensors.items()}, target
+
+
+def _left(plan: Plan) -> Tensor:
+    """Return the experts of the model that a plan without a bank uses, ascending."""
+    used = [t for t in (plan.target, plan.always) if t is not None]
+    left: Tensor = torch.unique(torch.cat(used))
+    return left
 
 
 def _become_stock(twin: Any, block: Block, family: ExpertFamily) -> None:
@@ -78,16 +98,41 @@ def _become_stock(twin: Any, block: Block, family: ExpertFamily) -> None:
     if "top_k" in twin.__dict__:
         twin.top_k = setting.k
     plan, target = setting.plan, _experts(block)[1]
-    if setting.top_p < 1:
+    if setting.top_p < 1 and plan.routed:
         router.register_forward_hook(TopPHook(setting.top_p, sigmoid=setting.sigmoid))
-    if target is not None:
-        experts.register_buffer("expert_map", target.clone())
-    if plan.constants is not None and plan.places is not None:
+    if not plan.routed:
+        router.forward = MethodType(silent_router, router)
+    always = plan.always
+    if always is not None and plan.bank is None:
+        always = torch.searchsorted(_left(plan), always)
+    for name, tensor in {
+        "expert_map": target if plan.routed else None,
+        "expert_places": plan.places,
+        "expert_always": always,
+        "expert_always_weights": plan.always_weights,
+        "expert_scale": plan.scale,
+    }.items():
+        if tensor is not None:
+            experts.register_buffer(name, tensor.clone())
+    if plan.constants is not None:
         experts.register_parameter("expert_constants", nn.Parameter(plan.constants.clone()))
-        experts.register_buffer("expert_places", plan.places.clone())
-    if target is not None or plan.constants is not None:
+    if any(n.startswith("expert_") for n in (*experts._parameters, *experts._buffers)):
         experts.register_forward_pre_hook(MapHooks.before)
         experts.register_forward_hook(MapHooks.after)
+    if plan.factors is not None:
+        _store_factors(experts, plan.factors)
+    elif not plan.routed and always is None:
+        experts.forward = MethodType(silent_experts, experts)
+
+
+def _store_factors(experts: Any, factors: Mapping[str, Tensor]) -> None:
+    for name, tensor in factors.items():
+        if tensor.is_floating_point():
+            experts.register_parameter(factored.PREFIX + name, nn.Parameter(tensor.clone()))
+        else:
+            experts.register_buffer(factored.PREFIX + name, tensor.clone())
+    experts.num_experts = len(experts.down_proj) + len(factors["down_left"])
+    experts.forward = MethodType(factored.forward_of_extracted, experts)
 
 
 def _write_sizes(twin: Any, block: Block, family: ExpertFamily) -> None:
@@ -115,6 +160,12 @@ def why_not_stock(model: Any, blocks: Sequence[Block], family: ExpertFamily) -> 
     first = blocks[0].setting
     for block in blocks:
         plan, setting = block.setting.plan, block.setting
+        if not plan.routed:
+            return f"{block.name} has no router"
+        if plan.always is not None:
+            return f"in {block.name} an expert answers every token"
+        if plan.factors is not None:
+            return f"{block.name} has experts of low rank"
         if plan.constants is not None or (plan.target is not None and plan.rows is None):
             return f"in {block.name} one expert answers for several rows of the router"
         if setting.top_p < 1:

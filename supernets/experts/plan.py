@@ -23,6 +23,13 @@ class Plan:
         bank: Experts of this plan in the stock layout; None for the model's own.
         constants: Outputs of the experts that are constants, ``[N, H]``; None without any.
         places: Of each row the number of its constant, -1 where a real expert answers; int64 ``[R]``.
+        always: Experts, numbered as by ``target``, that answer every token beside the chosen ones; int64 ``[S]``.
+        always_weights: Their constant weights, ``[S]``.
+        scale: What the weights of the chosen experts are multiplied by; a tensor ``[1]``, None for 1.
+        factors: Experts in factored form, see `supernets.experts.factored`; their numbers follow those of the bank,
+            which holds the few that stay whole.
+
+    Without any row (``rows`` is empty) nothing is routed: the block is what ``always`` answers, or zero.
     """
 
     rows: Tensor | None = None
@@ -30,11 +37,21 @@ class Plan:
     bank: Tensors | None = None
     constants: Tensor | None = None
     places: Tensor | None = None
+    always: Tensor | None = None
+    always_weights: Tensor | None = None
+    scale: Tensor | None = None
+    factors: Tensors | None = None
+
+    @property
+    def routed(self) -> bool:
+        """Whether there is anything to choose from."""
+        return self.rows is None or len(self.rows) > 0
 
     @property
     def n_bytes(self) -> int:
         """Memory beside the model's own."""
-        tensors = [*(self.bank or {}).values(), *([] if self.constants is None else [self.constants])]
+        tensors = [*(self.bank or {}).values(), *(self.factors or {}).values()]
+        tensors += [] if self.constants is None else [self.constants]
         return sum(t.numel() * t.element_size() for t in tensors)
 
 

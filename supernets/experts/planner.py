@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,10 +12,33 @@ import torch
 from supernets.experts.blocks import Block
 from supernets.experts.criteria import get_criterion, super_experts
 from supernets.experts.operators import Request, get_operator
+from supernets.experts.operators.promote import promote, to_promote
+from supernets.experts.operators.whole_layer import dense, skipped
 from supernets.experts.plan import EVERYTHING, Plan
 from supernets.experts.statistics import LayerStatistics
 
 _PLANS = 4096
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a configuration says of a block's experts.
+
+    Attributes:
+        keep: Experts kept.
+        operator: What becomes of the others.
+        criterion: Which ones are kept.
+        width: Neurons of an expert.
+        shared: Experts that answer every token, among those kept.
+        kind: One of `supernets.experts.operators.whole_layer.KINDS`.
+    """
+
+    keep: int
+    operator: str
+    criterion: str
+    width: int
+    shared: int = 0
+    kind: str = "experts"
 
 
 class Planner:
@@ -85,22 +109,55 @@ class Planner:
                 groups[e // size].append(e)
         return sorted(e for g in groups for e in g)
 
-    def __call__(self, slot: int, keep: int, operator: str, criterion: str) -> Plan:
-        """Return what a block computes with when ``keep`` experts are kept."""
+    def least_kept(self, slot: int) -> int:
+        """Return how many experts of a block must be kept so that all super experts are."""
         block = self._blocks[slot]
-        if keep == block.n_experts:
+        size = block.n_experts // block.groups
+        found = [e // size for e in self.protected()[slot]]
+        return block.groups * max((found.count(g) for g in set(found)), default=0)
+
+    def n_whole(self, slot: int, keep: int, shared: int) -> int:
+        """Return how many experts of a block are protected, or answer every token: factors never hold them."""
+        block = self._blocks[slot]
+        size = block.n_experts // block.groups
+        found = [e // size for e in self.protected()[slot]]
+        room = keep // block.groups
+        return sum(min(room, found.count(g) + shared // block.groups) for g in range(block.groups))
+
+    def __call__(self, slot: int, wanted: Wanted) -> Plan:
+        """Return what a block computes with."""
+        block = self._blocks[slot]
+        if wanted.kind == "skip":
+            return skipped(block)
+        reduced = wanted.keep < block.n_experts
+        if wanted.kind == "experts" and not reduced and not wanted.shared:
             return EVERYTHING
-        key = (slot, keep, operator, criterion, self._version(slot))
+        factored = wanted.kind == "experts" and reduced and get_operator(wanted.operator).factored
+        key = (slot, wanted if factored else replace(wanted, width=0), self._version(slot))
         if key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key]
-        kept = self.kept(slot, keep, criterion)
-        request = Request(self.ranking(slot, criterion), kept, self.protected()[slot] & frozenset(kept))
         with torch.no_grad():
-            plan = get_operator(operator).plan(block, self._statistics[slot], request)
+            plan = self._made(slot, wanted)
         self._plans[key] = plan
         self._shrink()
         return plan
+
+    def _made(self, slot: int, wanted: Wanted) -> Plan:
+        block, statistics = self._blocks[slot], self._statistics[slot]
+        if wanted.kind == "dense":
+            return dense(block, statistics)
+        every = list(range(block.n_experts))
+        reduced = wanted.keep < block.n_experts
+        kept = self.kept(slot, wanted.keep, wanted.criterion) if reduced else every
+        protected = self.protected()[slot] & frozenset(kept)
+        promoted = to_promote(block, statistics, kept, protected, wanted.shared) if wanted.shared else []
+        plan = EVERYTHING
+        if reduced:
+            order, alone = self.ranking(slot, wanted.criterion), protected | frozenset(promoted)
+            request = Request(order, kept, alone, wanted.width)
+            plan = get_operator(wanted.operator).plan(block, statistics, request)
+        return promote(plan, block, statistics, promoted) if promoted else plan
 
     def _shrink(self) -> None:
         size = sum(p.n_bytes for p in self._plans.values())

@@ -1,4 +1,4 @@
-"""What happens between the router and the experts: top-p, maps, constant experts."""
+"""What happens between the router and the experts: top-p, maps, constant experts, experts that always answer."""
 
 from __future__ import annotations
 
@@ -50,25 +50,62 @@ def to_experts(
     return (index if target is None else target[index]), weights, added
 
 
+def with_always(
+    index: Tensor, weights: Tensor, always: Tensor | None, always_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Append experts that answer every token, at constant weights, to those that were chosen: ``[T, k + S]``."""
+    if always is None or always_weights is None:
+        return index, weights
+    n = len(index)
+    constant = always_weights.to(weights.dtype).expand(n, -1)
+    return torch.cat([index, always.expand(n, -1)], 1), torch.cat([weights, constant], 1)
+
+
+def nothing_routed(hidden: Tensor, n_rows: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a router without rows says: logits ``[T, n_rows]`` of zero, no weight and no expert, ``[T, 0]``."""
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    none = flat.new_zeros(len(flat), 0)
+    return flat.new_zeros(len(flat), n_rows), none, none.long()
+
+
 class MapHooks:
-    """Hooks that let a stock experts module answer for more rows than it has experts; for extracted models."""
+    """Hooks that let a stock experts module answer for other rows than it has experts; for extracted models.
+
+    What they read is stored in the module by these names; each may be missing: buffers ``expert_map`` (row -> expert),
+    ``expert_places`` (row -> constant, or -1), ``expert_scale`` (of the chosen experts' weights), ``expert_always`` and
+    ``expert_always_weights``; the parameter ``expert_constants``. See `supernets.experts.plan.Plan`.
+    """
 
     @staticmethod
     def before(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Translate the rows; what constants add is kept for `after`."""
         hidden, index, weights = args
         buffers = module._buffers
-        constants = module._parameters.get("expert_constants")
+        scale, constants = buffers.get("expert_scale"), module._parameters.get("expert_constants")
         index, weights, module.__dict__["_added"] = to_experts(
-            index, weights, buffers.get("expert_map"), constants, buffers.get("expert_places")
+            index,
+            weights if scale is None else weights * scale.to(weights.dtype),
+            buffers.get("expert_map"),
+            constants,
+            buffers.get("expert_places"),
         )
-        return hidden, index, weights
+        return hidden, *with_always(index, weights, buffers.get("expert_always"), buffers.get("expert_always_weights"))
 
     @staticmethod
     def after(module: Any, _: Any, output: Tensor) -> Tensor:
         """Add what constant experts give."""
         added = module.__dict__.pop("_added", None)
         return output if added is None else output + added.to(output.dtype)
+
+
+def silent_router(_: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Stand in for the forward method of a router without rows; for extracted models."""
+    return nothing_routed(hidden)
+
+
+def silent_experts(_: Any, hidden: Tensor, *__: Tensor) -> Tensor:
+    """Stand in for the forward method of experts of which none is left; for extracted models."""
+    return torch.zeros_like(hidden)
 
 
 class TopPHook:

@@ -21,8 +21,11 @@ class LayerStatistics(nn.Module):
         norms: Sum of the L2 norms of f, float64 ``[E]``.
         squares: Sum of their squares, float64 ``[E]``.
         gated_norms: Sum of w times the norm of f, float64 ``[E]``.
+        shared_norms: Sum of w over the sum of the token's weights, times the norm of f, float64 ``[E]``.
         token_change: Sum of w times the norm of f times ``max(1 - cos(h, h'), 0)``, where h and h' are the residual
             stream before and after the routed experts, float64 ``[E]``.
+        mixed_change: Sum over the domains of calibration of ``token_change`` of the domain's tokens, divided by its sum
+            over the experts, float64 ``[E]``.
         peaks: Greatest absolute value in any f, float64 ``[E]``.
         together: Tokens routed to both of two experts, float64 ``[E, E]``.
         logit_products: Sum over all tokens of products of router logits, float64 ``[E, E]``.
@@ -46,7 +49,9 @@ class LayerStatistics(nn.Module):
     norms: Tensor
     squares: Tensor
     gated_norms: Tensor
+    shared_norms: Tensor
     token_change: Tensor
+    mixed_change: Tensor
     peaks: Tensor
     together: Tensor
     logit_products: Tensor
@@ -59,7 +64,8 @@ class LayerStatistics(nn.Module):
     def __init__(self, experts: int, hidden: int, width: int, probes: int) -> None:
         super().__init__()
         shapes: dict[str, tuple[int, ...]] = {"tokens": (), "filled": ()}
-        for name in ("counts", "mass", "norms", "squares", "gated_norms", "token_change", "peaks"):
+        per_expert = ("counts", "mass", "norms", "squares", "gated_norms", "shared_norms", "peaks")
+        for name in (*per_expert, "token_change", "mixed_change"):
             shapes[name] = (experts,)
         shapes |= {"together": (experts, experts), "logit_products": (experts, experts)}
         for name, shape in shapes.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -11,15 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from search_spaces import SearchSpace
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
 from supernets.experts import calibration, importance
 from supernets.experts.blocks import find_blocks
-from supernets.experts.choices import Choices, experts_space, gene_name, resolve
+from supernets.experts.choices import Choices, gene_name, resolve
 from supernets.experts.costs import CostModel
 from supernets.experts.extraction import extract_active, stock_widths, why_not_stock
 from supernets.experts.families import FAMILIES, family_of
-from supernets.experts.planner import Planner
+from supernets.experts.planner import Planner, Wanted
+from supernets.experts.space import experts_space
 from supernets.experts.statistics import LayerStatistics
 from supernets.registry import register_family
 from supernets.transformer import rebuild
@@ -36,11 +38,11 @@ class ExpertSupernet(Supernet):
     """A stock causal language model of transformers whose experts are kept, merged, narrowed and chosen differently.
 
     A configuration says for each Mixture-of-Experts block how many experts are kept, what becomes of the others, how
-    many a token has, and how wide they are. Switching copies none of the model's weights: dropped experts leave the
-    router before softmax and top-k (a few router rows are gathered in each forward pass), merged experts live in a
-    small bank behind an index map, a narrower expert is a prefix of its neurons. Memory: the model, the banks of the
-    active configuration, and at most ``bank_mb`` of banks that are kept for later; in a forward pass the narrowed
-    ``gate_up_proj`` of one layer.
+    many a token has, how wide they are, whether some answer every token, and whether the block has experts at all.
+    Switching copies none of the model's weights: dropped experts leave the router before softmax and top-k (a few
+    router rows are gathered in each forward pass), merged experts live in a small bank behind an index map, a narrower
+    expert is a prefix of its neurons. Memory: the model, the banks of the active configuration, and at most ``bank_mb``
+    of banks that are kept for later; in a forward pass the narrowed ``gate_up_proj`` of one layer.
 
     Args:
         model: The model; a copy becomes switchable.
@@ -50,6 +52,7 @@ class ExpertSupernet(Supernet):
         calibrated: Whether there are, or will be loaded, calibration statistics.
         protect: Whether super experts are kept whatever the criterion says.
         bank_mb: Memory for banks of configurations that are not active, in 1e6 bytes.
+        least: How many experts each block keeps at least, see `keep_super_experts`. Default: no limit.
 
     Attributes:
         model: The switchable model, an instance of the original's class.
@@ -74,6 +77,7 @@ class ExpertSupernet(Supernet):
         calibrated: bool = False,
         protect: bool = True,
         bank_mb: float = 64.0,
+        least: Sequence[int] = (),
     ) -> None:
         super().__init__()
         family = family_of(model)
@@ -90,7 +94,8 @@ class ExpertSupernet(Supernet):
         block = self.blocks[0]
         widths = stock_widths(model, block, family)
         self.choices: Choices = resolve(block, given, uniform=uniform, calibrated=calibrated, stock_widths=widths)
-        self.space = experts_space(family.model_type.replace("_", "-"), self.blocks, self.choices)
+        self.least = tuple(least) or (0,) * len(self.blocks)
+        self.space = self._made_space()
         self.calibrated, self.protect, self.bank_mb = calibrated, protect, bank_mb
         made = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES if calibrated else 0) for b in self.blocks]
         self.statistics = nn.ModuleList(made if calibrated else [])
@@ -103,6 +108,9 @@ class ExpertSupernet(Supernet):
         self.to(next(model.parameters()).device)
         self.train(model.training)
         self.activate(self._largest)
+
+    def _made_space(self) -> SearchSpace:
+        return experts_space(self._family.model_type.replace("_", "-"), self.blocks, self.choices, self.least)
 
     def _check_alike(self) -> None:
         sizes = {(b.n_experts, b.k, b.width, b.hidden, b.groups) for b in self.blocks}
@@ -137,6 +145,7 @@ class ExpertSupernet(Supernet):
             "calibrated": self.calibrated,
             "protect": self.protect,
             "bank_mb": self.bank_mb,
+            "least": list(self.least),
             "buffers": rebuild.buffer_dtypes(self.model),
         }
 
@@ -147,7 +156,17 @@ class ExpertSupernet(Supernet):
         Raises:
             SupernetError: The configuration is not one of the family.
         """
-        keys = {"model", "implementation", "choices", "sequence", "calibrated", "protect", "bank_mb", "buffers"}
+        keys = {
+            "model",
+            "implementation",
+            "choices",
+            "sequence",
+            "calibrated",
+            "protect",
+            "bank_mb",
+            "least",
+            "buffers",
+        }
         if not isinstance(config, Mapping) or set(config) != keys:
             raise SupernetError(f"not a configuration of supernet family {cls.family!r}: it needs {sorted(keys)}")
         try:
@@ -165,6 +184,7 @@ class ExpertSupernet(Supernet):
             calibrated=config["calibrated"],
             protect=config["protect"],
             bank_mb=config["bank_mb"],
+            least=config["least"],
         )
 
     # -- switching -----------------------------------------------------------------------------------
@@ -178,20 +198,30 @@ class ExpertSupernet(Supernet):
         Raises:
             InvalidArchitecture: The architecture is not in the space.
         """
-        canonical, choices = self._canonical(arch), self.choices
-        criterion = canonical.get("criterion", choices.criteria[0])
-        plans = []
-        for slot, block in enumerate(self.blocks):
-            keep = canonical.get(gene_name("keep", slot, choices), block.n_experts)
-            op = canonical.get(gene_name("op", slot, choices), choices.operators[0])
-            plans.append(self._planner(slot, keep, op, criterion))
+        canonical = self._canonical(arch)
+        wanted = [self._wanted(canonical, slot) for slot in range(len(self.blocks))]
+        plans = [self._planner(slot, w) for slot, w in enumerate(wanted)]
         for slot, (block, plan) in enumerate(zip(self.blocks, plans, strict=True)):
             setting = block.setting
             setting.plan = plan
-            setting.k = canonical.get(gene_name("k", slot, choices), block.k)
-            setting.top_p = canonical.get(gene_name("top_p", slot, choices), 1.0)
-            setting.width = canonical.get(gene_name("width", slot, choices), block.width)
+            setting.k = self._value(canonical, "k", slot, block.k)
+            setting.top_p = self._value(canonical, "top_p", slot, 1.0)
+            setting.width = wanted[slot].width
         self._active = canonical
+
+    def _value(self, canonical: Architecture, dim: str, slot: int, own: Any) -> Any:
+        return canonical.get(gene_name(dim, slot, self.choices), own)
+
+    def _wanted(self, canonical: Architecture, slot: int) -> Wanted:
+        block, choices = self.blocks[slot], self.choices
+        return Wanted(
+            keep=self._value(canonical, "keep", slot, block.n_experts),
+            operator=self._value(canonical, "op", slot, choices.operators[0]),
+            criterion=canonical.get("criterion", choices.criteria[0]),
+            width=self._value(canonical, "width", slot, block.width),
+            shared=self._value(canonical, "shared", slot, 0),
+            kind=self._value(canonical, "block", slot, "experts"),
+        )
 
     @property
     def active_bank_mb(self) -> float:
@@ -225,11 +255,15 @@ class ExpertSupernet(Supernet):
 
     # -- calibration ---------------------------------------------------------------------------------
 
-    def calibrate(self, batches: Iterable[Inputs]) -> int:
+    def calibrate(self, batches: calibration.Calibration) -> int:
         """Gather anew what criteria and operators need; returns the number of tokens seen.
 
+        Args:
+            batches: Inputs by name or position, or such by domain: a mapping of names to batches.
+
         Raises:
-            SupernetError: The supernet was made without calibration, or the batches hold no token.
+            SupernetError: The supernet was made without calibration, there are too few tokens, or tokens that the model
+                does not have. What was known before stays.
         """
         if not self.calibrated:
             raise SupernetError("this supernet was made without calibration; use convert(model, calibration=BATCHES)")
@@ -237,10 +271,11 @@ class ExpertSupernet(Supernet):
         for old, new in zip(self.statistics, fresh, strict=True):
             # The order is of the weights, not of the batches.
             old.load_state_dict({**new.state_dict(), "order": old.state_dict()["order"]})
+        self._costs = None  # super experts stay whole
         self.activate(self._active)
         return seen
 
-    def _gathered(self, batches: Iterable[Inputs]) -> tuple[list[LayerStatistics], int]:
+    def _gathered(self, batches: calibration.Calibration) -> tuple[list[LayerStatistics], int]:
         device = next(self.model.parameters()).device
         fresh = [LayerStatistics(b.n_experts, b.hidden, b.width, PROBES).to(device) for b in self.blocks]
         with self.activated(self._largest):
@@ -251,6 +286,21 @@ class ExpertSupernet(Supernet):
     def super_experts(self) -> list[list[int]]:
         """The experts of each block that are never dropped or merged."""
         return [sorted(p) for p in self._planner.protected()]
+
+    def n_whole(self, slot: int, keep: int, shared: int) -> int:
+        """Return how many of a block's kept experts no operator stores as factors: super experts, and shared ones."""
+        return self._planner.n_whole(slot, keep, shared)
+
+    def keep_super_experts(self) -> None:
+        """Leave out of the space what would lose super experts, as they are known now: a count of calibration's.
+
+        `convert` calls it after calibration. The space is what a run knows its architectures by, so it does not follow
+        when the supernet is calibrated anew; super experts found then still come before all others.
+        """
+        self.least = tuple(self._planner.least_kept(slot) for slot in range(len(self.blocks)))
+        self.space = self._made_space()
+        self._costs = None
+        self.activate(self._largest)
 
     def ranking(self, slot: int, criterion: str) -> list[int]:
         """Return the experts of a block, the most important first; super experts before all others."""

@@ -17,3 +17,13 @@ def easy_ep(_: Block, statistics: LayerStatistics) -> Tensor:
     Mixture-of-Experts Models with Few-shot Demonstrations" (EASY-EP), 2025.
     """
     return statistics.token_change
+
+
+@register_criterion("easy-ep-mixed")
+def easy_ep_mixed(_: Block, statistics: LayerStatistics) -> Tensor:
+    """EASY-EP for several domains: each domain's scores divided by their sum over the layer, then added.
+
+    So that no domain counts more than another for its number of tokens or the size of its outputs. Domains are those of
+    ``convert(model, calibration={NAME: batches, …})``; with one the order is that of ``easy-ep``.
+    """
+    return statistics.mixed_change

@@ -16,3 +16,12 @@ def reap(_: Block, statistics: LayerStatistics) -> Tensor:
     Lasby et al., "REAP the Experts", ICLR 2026. The weights are those that the model uses.
     """
     return statistics.mean("gated_norms")
+
+
+@register_criterion("reap-renormalised")
+def reap_renormalised(_: Block, statistics: LayerStatistics) -> Tensor:
+    """REAP with weights that add up to 1 over the experts of a token, also where the model does not renormalise them.
+
+    As the published code does. The same order as ``reap`` where the model renormalises.
+    """
+    return statistics.mean("shared_norms")

@@ -27,14 +27,21 @@ class DERN(Operator):
     gate masses of their experts. Rows of dropped experts leave the router: a stock class holds the result.
 
     Weighted means suit tokens that are routed elsewhere once an expert is gone. Where both experts used to answer the
-    same token, a sum would be closer.
+    same token, a sum is closer: with ``columns=sum`` the down columns are added up, each that joined weighted by its
+    mass over that of the kept expert.
 
     Attributes:
         threshold: Cosine below which a neuron is lost; above 1 this is dropping.
+        columns: What becomes of the down columns, ``mean`` or ``sum``.
     """
 
     name: ClassVar[str] = "dern"
     threshold: float = -1.0
+    columns: str = "mean"
+
+    def faults(self) -> str | None:
+        """Return what is wrong with the options."""
+        return None if self.columns in ("mean", "sum") else f"columns must be mean or sum, got {self.columns!r}"
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
         """Return what the block computes with."""
@@ -61,7 +68,9 @@ class DERN(Operator):
             divisor = weight[e]
             one = {n: t[e].double() for n, t in common.items()}
             for n, t in total.items():
-                mean = t[e] / (divisor[:, None] if n in ("gate", "up") else divisor).clamp(min=1e-30)
+                adds_up = n == "down" and self.columns == "sum" and bool(mass[e] > 0)
+                by = mass[e].expand_as(divisor) if adds_up else divisor
+                mean = t[e] / (by[:, None] if n in ("gate", "up") else by).clamp(min=1e-30)
                 changed = divisor != mass[e]  # a neuron that nothing joined stays bit for bit
                 one[n] = torch.where(changed[:, None] if n in ("gate", "up") else changed, mean, one[n])
             merged.append(one)

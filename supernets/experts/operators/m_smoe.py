@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from search_spaces.errors import did_you_mean
 from supernets.experts import weights
 from supernets.experts.blocks import Block
 from supernets.experts.operators.merging import (
@@ -23,9 +24,12 @@ from supernets.experts.operators.merging import (
     weighted_sum,
 )
 from supernets.experts.operators.registry import Operator, Request, register_operator
+from supernets.experts.operators.similarity import SIMILARITIES
 from supernets.experts.plan import Plan
 from supernets.experts.statistics import LayerStatistics
 from supernets.experts.weights import Tensors
+
+_REFERENCES = ("dominant", "first", "none")
 
 
 @dataclass(frozen=True)
@@ -33,23 +37,44 @@ class MSMoE(Operator):
     """M-SMoE of Li et al., "Merge, Then Compress" (MC-SMoE), ICLR 2024, arXiv:2310.01334.
 
     Dominant experts are those that the criterion keeps (the paper's is ``frequency``). Every other one joins the
-    dominant whose router logits are most similar, ``(cos + 1) / 2`` over the calibration tokens. After alignment of the
-    neurons ``W = sum_e f_e W_e / sum_e f_e`` in each group, f being frequencies. All rows of the router stay.
+    dominant that is most similar (the paper's default: ``(cos + 1) / 2`` of the router logits over the calibration
+    tokens). After alignment of the neurons ``W = sum_e f_e W_e / sum_e f_e`` in each group, f being frequencies. All
+    rows of the router stay.
 
     Attributes:
         reference: What neurons are aligned to: ``dominant``, that of the group; ``first``, expert 0, as published for
             T5 and GPT; ``none``, no alignment, as published for Mixtral.
         output: Whether the output matrix counts in the alignment, too (the paper's ``include_wo``).
+        similarity: What groups go by, see `supernets.experts.operators.similarity`.
+        capacity: Experts in a group, at most, the dominant one counted (more where the groups could not hold all); 0
+            for any number.
     """
 
     name: ClassVar[str] = "m-smoe"
     all_rows: ClassVar[bool] = True
     reference: str = "dominant"
     output: bool = True
+    similarity: str = "router-logits"
+    capacity: int = 0
+
+    def faults(self) -> str | None:
+        """Return what is wrong with the options."""
+        for option, value, allowed in (
+            ("reference", self.reference, _REFERENCES),
+            ("similarity", self.similarity, tuple(SIMILARITIES)),
+        ):
+            if value not in allowed:
+                return f"{option} {value!r} is unknown{did_you_mean(value, allowed)}; allowed: {', '.join(allowed)}"
+        return f"capacity must be 0 or more, got {self.capacity}" if self.capacity < 0 else None
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
         """Return what the block computes with."""
-        groups = closest(statistics.logit_similarity(), request.by_rank, request.others, request.protected)
+        return tied_plan(block, *self.merged(block, statistics, request))
+
+    def merged(self, block: Block, statistics: LayerStatistics, request: Request) -> tuple[Groups, list[Tensors]]:
+        """Return the groups, each with its dominant expert first, and the expert that each becomes."""
+        similarity = SIMILARITIES[self.similarity](block, statistics)
+        groups = closest(similarity, request.by_rank, request.others, request.protected, self.capacity)
         common, frequencies = block.common, statistics.frequencies()
         merged = []
         for members in groups:
@@ -58,7 +83,7 @@ class MSMoE(Operator):
                 merged.append(weighted_sum(in_one_order(common, statistics, members, shares), shares))
             else:
                 merged.append(weighted_sum(self._aligned(common, members), shares))
-        return tied_plan(block, groups, merged)
+        return groups, merged
 
     def _aligned(self, common: Tensors, members: list[int]) -> list[Tensors]:
         if len(members) == 1:

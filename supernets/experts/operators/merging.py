@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import torch
@@ -18,20 +19,25 @@ Groups = list[list[int]]
 """Experts of each group; the first one leads it."""
 
 
-def closest(similarity: Tensor, leaders: Sequence[int], others: Sequence[int], alone: frozenset[int]) -> Groups:
+def closest(
+    similarity: Tensor, leaders: Sequence[int], others: Sequence[int], alone: frozenset[int], capacity: int = 0
+) -> Groups:
     """Give each of the others to the most similar leader.
 
     Args:
         similarity: ``[E, E]``.
         leaders: Lead one group each, in this order.
-        others: The rest.
+        others: The rest, in the order in which they choose.
         alone: Leaders that take nobody in, unless all are such.
+        capacity: Experts in a group, at most; more where the groups could not hold all. 0 for any number.
     """
     open_ones = [e for e in leaders if e not in alone] or list(leaders)
     groups = {e: [e] for e in leaders}
+    most = max(capacity, 1 + ceil(len(others) / len(open_ones))) if capacity else len(leaders) + len(others)
     for e in others:
-        best = int(similarity[e, indices(open_ones, similarity)].argmax())
-        groups[open_ones[best]].append(e)
+        free = [leader for leader in open_ones if len(groups[leader]) < most]
+        best = int(similarity[e, indices(free, similarity)].argmax())
+        groups[free[best]].append(e)
     return list(groups.values())
 
 

@@ -21,12 +21,14 @@ class Request:
     Attributes:
         order: All experts, the most important first; protected ones before all others.
         kept: Those to keep, ascending; the same number of each routing group.
-        protected: Super experts: kept, and never merged with others.
+        protected: Kept, and never merged with others: super experts, and those that answer every token.
+        width: Neurons of an expert; only `factored` operators look at it.
     """
 
     order: Sequence[int]
     kept: Sequence[int]
     protected: frozenset[int]
+    width: int
 
     @property
     def by_rank(self) -> list[int]:
@@ -50,12 +52,27 @@ class Operator(ABC):
         all_rows: Whether the router keeps all its rows. A stock class cannot hold that: experts answer for several.
         constants: Whether the others become constants.
         calibrated: Whether it needs calibration.
+        factored: Whether experts are stored as factors, see `supernets.experts.factored`; protected ones stay whole.
+            Such a plan is made for one width.
     """
 
     name: ClassVar[str]
     all_rows: ClassVar[bool] = False
     constants: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
+    factored: ClassVar[bool] = False
+
+    def factors(self, hidden: int, width: int) -> tuple[int, int]:
+        """Return how many weights (biases not counted) and places of rows a factored expert has.
+
+        Raises:
+            SupernetError: The operator makes none (the default).
+        """
+        raise SupernetError(f"expert operator {self.name!r} makes no factors of experts of {hidden} x {width}")
+
+    def faults(self) -> str | None:
+        """Return what is wrong with the options; None (the default) if all is well."""
+        return None
 
     @abstractmethod
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
@@ -108,7 +125,10 @@ def get_operator(text: str) -> Operator:
                 f"allowed: {', '.join(options) or 'none'}"
             )
         changes[option] = _value(text, option, value, options[option])
-    return replace(operator, **changes)
+    operator = replace(operator, **changes)
+    if fault := operator.faults():
+        raise SupernetError(f"expert operator {text!r}: {fault}")
+    return operator
 
 
 def _value(text: str, option: str, value: str, default: Any) -> Any:

@@ -67,6 +67,7 @@ def test_criteria_equal_brute_force(name: str) -> None:
             n = max(1, len(tokens))
             expected = {
                 "reap": (w * norm).sum() / n,
+                "reap-renormalised": (w / data["w"][tokens].double().sum(1) * norm).sum() / n,
                 "frequency": len(tokens) / data["i"].numel(),
                 "gate-mass": w.sum(),
                 "ean": norm.sum(),
@@ -94,6 +95,35 @@ def test_calibration_changes_nothing_and_adds_up() -> None:
     assert net.calibrate([*batches(), *batches()]) == 2 * (2 * 27 - 4)
     torch.testing.assert_close(net.statistics[1].gated_norms, 2 * first)
     assert int(net.statistics[1].filled) <= len(net.statistics[1].probes)
+
+
+def test_domains_have_equal_shares() -> None:
+    """EASY-EP of mixed domains: each domain's scores over their layer's sum, added; with one the plain order."""
+    first, second = batches(1, seed=1), batches(2, size=6, seed=2)
+    net = convert(make_moe("olmoe"), calibration={"small": first, "large": second})
+    one = convert(make_moe("olmoe"), calibration=second)
+    twice = convert(make_moe("olmoe"), calibration=[*first, *first])  # the shares are those of once
+    for slot, known in enumerate(net.statistics):
+        changes = [n.statistics[slot].token_change for n in (twice, one)]
+        mixed = get_criterion("easy-ep-mixed").score(net.blocks[slot], known)
+        torch.testing.assert_close(mixed, sum(c / c.sum() for c in changes), rtol=1e-5, atol=1e-7)
+        assert one.ranking(slot, "easy-ep-mixed") == one.ranking(slot, "easy-ep")
+    assert int(net.statistics[0].tokens) == sum(int(b["attention_mask"].sum()) for b in (*first, *second))
+
+
+def test_calibration_that_cannot_be_is_told_and_changes_nothing() -> None:
+    """Too few tokens: how many are needed. Tokens that the model does not have: the tokenizer does not match."""
+    net = convert(make_moe("olmoe"), calibration=batches())
+    before = {n: t.clone() for n, t in net.statistics.state_dict().items()}
+    with pytest.raises(SupernetError, match="saw 16 tokens; at least 22 are needed"):
+        net.calibrate([{n: t[1:, :8] for n, t in batches(1)[0].items()}])
+    for token in (40, -1):
+        wrong = batches(1)[0]
+        wrong["input_ids"][1, 2] = token
+        with pytest.raises(SupernetError, match=f"token {token}, the model's vocabulary goes from 0 to 39"):
+            net.calibrate([wrong])
+    assert all(torch.equal(t, before[n]) for n, t in net.statistics.state_dict().items())
+    assert all(b.setting.observer is None for b in net.blocks)
 
 
 def test_leave_one_out_is_dropping_one() -> None:

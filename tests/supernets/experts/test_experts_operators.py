@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from tiny_moe import batches, make_moe
 from torch import Tensor
 
 from supernets import SupernetError, convert
-from supernets.experts import get_operator, list_operators, weights
+from supernets.experts import get_operator, list_operators, threshold_architecture, weights
 from supernets.experts.blocks import find_blocks
 from supernets.experts.families import FAMILIES as FAMILIES_TABLE
 from supernets.experts.operators.m_smoe import groups_per_layer
+from supernets.experts.operators.merging import closest
+from supernets.experts.operators.similarity import SIMILARITIES
 from supernets.experts.operators.sub_moe import SubMoE
 
 FAMILIES = (
@@ -198,6 +201,22 @@ def test_threshold_allocation() -> None:
     assert counts[2] == 1
 
 
+def test_threshold_architecture() -> None:
+    """The published allocation as an architecture: groups add up to the budget, the order is usage."""
+    options: dict[str, Any] = {"operators": ["drop", "m-smoe"], "criteria": ["reap", "frequency"], "protect": False}
+    net: Any = convert(make_moe("olmoe"), calibration=batches(), keep=list(range(1, 9)), k=[1, 2, 3], **options)
+    arch = threshold_architecture(net, 4.0)
+    counts = [arch[f"keep.{s}"] for s in range(3)]
+    assert sum(counts) == 12
+    assert counts == groups_per_layer([s.frequencies() for s in net.statistics], 4.0)
+    assert arch["criterion"] == "frequency"
+    assert all(arch[f"k.{s}"] == min(3, n) for s, n in enumerate(counts))
+    net.activate(arch)
+    for wrong in ({"operator": "ream"}, {"operator": "m-smoe", "net": convert(make_moe("olmoe"))}):
+        with pytest.raises(SupernetError, match="common threshold needs"):
+            threshold_architecture(wrong.pop("net", net), 4.0, **wrong)
+
+
 def test_a_novice_is_the_mean_output() -> None:
     """A constant expert is replaced by a novice without any error; the error of others is their variance's."""
     model = make_moe("gpt_oss")
@@ -276,6 +295,72 @@ def test_merged_experts_follow_the_weights() -> None:
         net.blocks[0].tensors["down_proj"].mul_(2)
     net.activate(configured(net, keep=4))
     assert not torch.allclose(net.blocks[0].setting.plan.bank["down_proj"], before)
+
+
+def test_memory_is_the_model_and_the_banks() -> None:
+    """After many switches there is no more than the model, what calibration knows, and the banks that were allowed."""
+
+    def size() -> int:
+        gc.collect()
+        tensors = [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor)]
+        found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        return sum(found.values())
+
+    model, known = make_moe("olmoe", hidden_size=32, intermediate_size=64), batches()
+    before = size()
+    net: Any = convert(model, calibration=known, keep=[2, 4, 8], width=[32, 64], bank_mb=0.4)
+    own = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
+    most = 0.0
+    for i, row in enumerate(net.space.sample(40, np.random.default_rng(0))):
+        net.activate(net.space.decode(row[None])[0])
+        if i % 8 == 7:
+            most = max(most, size() - before - own - net.active_bank_mb * 1e6)
+    assert 0 < most <= 0.4e6 + 50_000  # index maps, rankings and masks
+    net.activate(configured(net))
+    assert net.active_bank_mb == 0
+
+
+def test_groups_by_other_similarities() -> None:
+    """Groups follow what they are told to go by, and hold no more than they may."""
+    model = make_moe("olmoe")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            experts = layer.mlp.experts
+            for a, b in ((1, 6), (2, 7)):  # twins in the weights alone
+                experts.gate_up_proj[b] = experts.gate_up_proj[a]
+                experts.down_proj[b] = experts.down_proj[a]
+    block = find_blocks(model, FAMILIES_TABLE["olmoe"])[0]
+    statistics = convert(model, calibration=batches(), width=[16]).statistics[0]
+    for name in ("weight", "feature", "weight-feature"):
+        likeness = SIMILARITIES[name](block, statistics).fill_diagonal_(-1)
+        assert int(likeness[1].argmax()) == 6
+        assert int(likeness[7].argmax()) == 2
+    for name, similarity in SIMILARITIES.items():
+        matrix = similarity(block, statistics)
+        torch.testing.assert_close(matrix, matrix.T, msg=name)
+        assert matrix.shape == (8, 8)
+    groups = closest(torch.ones(8, 8), [0, 1, 2], [3, 4, 5, 6, 7], frozenset(), capacity=2)
+    assert sorted(len(g) for g in groups) == [2, 3, 3]  # five others and three groups: two each is too few
+    assert sorted(e for g in groups for e in g) == list(range(8))
+
+
+def test_dern_adds_columns_up() -> None:
+    """With ``columns=sum`` a kept column is whole, and what joined is weighted by its mass over the kept expert's."""
+    operators = ["dern", "dern:columns=sum"]
+    net: Any = convert(make_moe("olmoe"), calibration=batches(), keep=[4, 8], operators=operators, width=[16], k=[3])
+    columns = {}
+    for op in operators:
+        net.activate(configured(net, keep=4, op=op))
+        columns[op] = net.blocks[0].setting.plan.bank["down_proj"]
+    kept, own = net.blocks[0].setting.plan.rows.tolist(), net.blocks[0].tensors["down_proj"]
+    for place, e in enumerate(kept):
+        mean, total = columns["dern"][place], columns["dern:columns=sum"][place]
+        # mean = (m D + sum m' D') / (m + sum m'), total = D + sum m' D' / m: parallel, and longer.
+        ratio = (total * mean).sum(0) / mean.square().sum(0)
+        torch.testing.assert_close(total, mean * ratio, rtol=1e-4, atol=1e-5)
+        assert (ratio > 1 - 1e-5).all()
+        if e in net.super_experts[0]:
+            assert torch.equal(total, own[e])
 
 
 def test_options_of_operators() -> None:
