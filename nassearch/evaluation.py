@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nassearch.comparing import References
 from nassearch.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from nassearch.tasks import Task
     from predictors import LatencySetting
@@ -96,7 +99,8 @@ class EvaluationSettings:
 
     Attributes:
         metrics: The metrics of the goal; of these the device measures what needs measuring. Metrics of the
-            task and analytic ones are always all evaluated: they cost nothing more.
+            task and analytic ones are always all evaluated: they cost nothing more. Comparisons of the task are
+            evaluated where one of them is named.
         latency: Settings of the device measurements, by metric name (``latency_ms``, ``latency_ms@pi``).
         batch_size: Images (sequences) a forward pass of the quality evaluation.
         calibration_size: Inputs that recalibrate the normalisation statistics of each subnet.
@@ -200,6 +204,8 @@ class SupernetEvaluator:
         self.net, self.task, self.settings = net.to(self.device).eval(), task, settings
         self._measured = [m for m in settings.metrics if is_measured(m)]
         self._calibration = task.calibration_inputs(settings.batch_size, settings.calibration_size)
+        self._compares = not set(task.comparisons).isdisjoint(settings.metrics)
+        self._references = References(task)
         self.needs_cost = bool(self._measured)
 
     def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
@@ -211,19 +217,53 @@ class SupernetEvaluator:
 
     def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
         """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
-        from supernets import call, inputs_to
-        from supernets.training import logits_of
+        if not self._compares:
+            return self._scored(arch, split)
+        largest = self.net.space.decode(self.net.space.largest[None])[0]
+        if not self._references.knows(split):
+            self._references.record(split, lambda see: self._scored(largest, split, see))
+
+        def reference(inputs: Inputs) -> Tensor:
+            with self._recalibrated(largest) as net:
+                return self._output(net, inputs)
+
+        comparison = self._references.comparison(split, reference)
+        return self._scored(arch, split, comparison.see) | comparison.means()
+
+    @contextmanager
+    def _recalibrated(self, arch: Mapping[str, Any]) -> Iterator[Supernet]:
+        from supernets import inputs_to
 
         with self.net.activated(arch) as net:
             net.recalibrate(net.fit_inputs(inputs_to(inputs, self.device)) for inputs in self._calibration)
+            yield net
+
+    @staticmethod
+    def _output(net: Supernet, inputs: Inputs) -> Tensor:
+        from supernets import call
+        from supernets.training import logits_of
+
+        return logits_of(call(net, inputs)).cpu()
+
+    def _scored(
+        self, arch: Mapping[str, Any], split: str, see: Callable[[Inputs, Tensor], None] | None = None
+    ) -> dict[str, float]:
+        """Return all metrics of the task but its comparisons; ``see`` has the inputs and outputs of each batch."""
+        from supernets import inputs_to
+
+        with self._recalibrated(arch) as net:
 
             def adapt(inputs: Inputs) -> Inputs:
                 return net.fit_inputs(inputs_to(inputs, self.device))
 
+            def forward(inputs: Inputs) -> Tensor:
+                output = self._output(net, inputs)
+                if see is not None:
+                    see(inputs, output)
+                return output
+
             size = self.settings.batch_size
-            scores = self.task.evaluate(
-                lambda inputs: logits_of(call(net, inputs)).cpu(), split, batch_size=size, adapt=adapt
-            )
+            scores = self.task.evaluate(forward, split, batch_size=size, adapt=adapt)
             return scores | self.task.evaluate_sequences(net.generate, split, batch_size=size, adapt=adapt)
 
     def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:

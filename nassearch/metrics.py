@@ -68,6 +68,6 @@ def natural_range(metric: str) -> tuple[float, float]:
     """Return the least and greatest value that a metric can have at all."""
     if base_name(metric) == "matthews":
         return -100.0, 100.0
-    if base_name(metric) in (*ACCURACIES, "bleu"):
+    if base_name(metric) in (*ACCURACIES, "bleu", "esap"):
         return 0.0, 100.0
     return 0.0, float("inf")

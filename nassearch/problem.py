@@ -237,10 +237,11 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
     if task is not None and latency is not None:
         named = {s: latency[s] for s in latency}
         wanted = [o.metric for o in objectives or []] + [c.metric for c in constraints or []]
-        faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, task.metrics, named))]
+        scores = [*task.metrics, *task.comparisons]
+        faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, scores, named))]
         faults += [f for c in constraints or [] if (f := impossible(c))]
         faults += [f for m in dict.fromkeys(wanted) if (f := unmeasurable(m, latency, config))]
-        known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m))]
+        known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m) or m in task.comparisons)]
         faults.catch(lambda: check_subnet(config, known))
     faults.catch(lambda: _strategy(config, space, objectives))
     if faults:

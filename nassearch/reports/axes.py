@@ -54,7 +54,7 @@ class Axis:
 def unit_of(metric: str) -> str:
     """Return the unit of a metric; empty where its name does not tell."""
     base = base_name(metric)
-    return "%" if base in ACCURACIES else _UNITS.get(base, "")
+    return "%" if base in (*ACCURACIES, "esap") else _UNITS.get(base, "")
 
 
 def axis_of(run: Run, metric: str) -> Axis:

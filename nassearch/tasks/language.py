@@ -68,6 +68,7 @@ class LanguageModelling(Task):
         self.vocabulary = vocabulary
         self.details = dict(details or {})
         self.metrics: Mapping[str, Direction] = {"nll": "min", "perplexity": "min", "bits_per_byte": "min"}
+        self.comparisons: Mapping[str, Direction] = {"esap": "max", "kl": "min"}
         self.input_shape = (int(self.blocks["train"].shape[1]),)
         # The model needs a score for each token of the data.
         self.model_options = {"vocab_size": 1 + max(int(b.max()) for b in self.blocks.values())}
@@ -159,6 +160,21 @@ class LanguageModelling(Task):
         perplexity = math.exp(nll) if nll < 700 else (nll if math.isnan(nll) else math.inf)
         bits = nll / math.log(2) / self.bytes_per_token[split]
         return {"nll": nll, "perplexity": perplexity, "bits_per_byte": bits}
+
+    def compare(self, outputs: Tensor, reference: Tensor, inputs: Inputs) -> tuple[dict[str, float], int]:
+        """Return the sums over tokens of esap (percent) and kl (nats), see `supernets.experts`, and how many tokens."""
+        from supernets.experts import esap, kl_divergence
+
+        q, p = outputs.detach().flatten(0, -2), reference.flatten(0, -2)
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+        if mask is not None and not mask.all():
+            real = mask.bool().flatten().to(q.device)
+            p, q = p[real], q[real]
+        sums = {
+            "esap": 100.0 * float(esap(p, q).clamp(max=1).double().sum()),
+            "kl": float(kl_divergence(p, q).double().sum()),
+        }
+        return sums, len(p)
 
     def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return JSON settings and arrays from which another process makes an equal task."""
