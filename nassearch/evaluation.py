@@ -206,6 +206,8 @@ class SupernetEvaluator:
         self._calibration = task.calibration_inputs(settings.batch_size, settings.calibration_size)
         self._compares = not set(task.comparisons).isdisjoint(settings.metrics)
         self._references = References(task)
+        shown = {usage.partition(".")[0] for usage in net.behaviours()}
+        self._observed = [m for m in settings.metrics if m.partition(".")[0] in shown and m not in task.metrics]
         self.needs_cost = bool(self._measured)
 
     def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
@@ -216,7 +218,21 @@ class SupernetEvaluator:
         return Part(costs | scores, measured=measured)
 
     def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
-        """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
+        """Return all metrics of the task, and those that the supernet shows, of a subnet on any split."""
+        return self._compared(arch, split) | self._behaviour(arch, split)
+
+    def _behaviour(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
+        """Return the metrics of the goal that the supernet shows; they cost one more pass over the split."""
+        from supernets import inputs_to
+
+        if not self._observed:
+            return {}
+        domains = self.task.inputs_by_domain(split, self.settings.batch_size)
+        with self._recalibrated(arch) as net:
+            groups = {n: (net.fit_inputs(inputs_to(x, self.device)) for x in batches) for n, batches in domains.items()}
+            return net.observe(self._observed, groups)
+
+    def _compared(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
         if not self._compares:
             return self._scored(arch, split)
         largest = self.net.space.decode(self.net.space.largest[None])[0]

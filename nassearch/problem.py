@@ -140,6 +140,21 @@ class Problem:
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
 
+    def check_behaviours(self, net: Supernet) -> None:
+        """Check that the supernet shows the metrics that only it can show, before any work.
+
+        Raises:
+            ConfigError: With everything that is wrong.
+        """
+        from supernets import observing_family
+
+        known = (*self.task.metrics, *self.task.comparisons)
+        shown = [m for m in self.metrics if m not in known and observing_family(m) is not None]
+        tokens = self.task.input_shape[0] if len(self.task.input_shape) == 1 else None
+        faults = [fault for m in shown if (fault := net.behaviour_fault(m, tokens)) is not None]
+        if faults:
+            raise ConfigError(faults)
+
     def training_data(self) -> TrainingData:
         """Return the batches on which the supernet is trained."""
         return self.task.training_data(self.training_batch_size, seed=self.config.seed)

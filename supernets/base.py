@@ -176,6 +176,33 @@ class Supernet(nn.Module, ABC):
             "such as hat-multi30k, or override Supernet.generate and generate_with in the family"
         )
 
+    @classmethod
+    def behaviours(cls) -> Mapping[str, str]:
+        """Return the metrics that `observe` knows: how to write each -> what it is. None by default."""
+        return {}
+
+    @classmethod
+    def behaviour_fault(cls, metric: str, tokens: int | None = None) -> str | None:
+        """Return what is wrong with the name of a metric of `observe`; None if it can be observed.
+
+        Args:
+            metric: The name.
+            tokens: Tokens of an input, where they are known.
+        """
+        return f"supernets of family {cls.family!r} show no metric {metric!r}; leave it out"
+
+    def observe(self, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
+        """Return metrics of how the active subnet computes, whatever its answers are.
+
+        Args:
+            metrics: Their names, see `behaviours`.
+            groups: Name of a domain -> batches of inputs of it.
+
+        Raises:
+            SupernetError: The family shows none (the default), or a name or the inputs do not suit.
+        """
+        raise SupernetError(self.behaviour_fault(metrics[0]) if metrics else "no metric was asked for")
+
     def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""
         return inputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -104,6 +104,10 @@ class Task(ABC):
             inputs: The inputs.
         """
         return {}, 0
+
+    def inputs_by_domain(self, split: Split, batch_size: int) -> Mapping[str, Iterable[Inputs]]:
+        """Return the inputs of a split in batches, by what they are of; one domain ``"all"`` by default."""
+        return {"all": (batch.inputs for batch in self.batches(split, batch_size))}
 
     def evaluate_sequences(
         self,

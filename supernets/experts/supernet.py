@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -14,6 +14,8 @@ from torch import nn
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
 from supernets.experts import calibration, importance
+from supernets.experts.behaviour import BEHAVIOURS, observe
+from supernets.experts.behaviour import parse as parse_behaviour
 from supernets.experts.blocks import find_blocks
 from supernets.experts.choices import Choices, experts_space, gene_name, resolve
 from supernets.experts.costs import CostModel
@@ -239,6 +241,26 @@ class ExpertSupernet(Supernet):
             old.load_state_dict({**new.state_dict(), "order": old.state_dict()["order"]})
         self.activate(self._active)
         return seen
+
+    @classmethod
+    def behaviours(cls) -> Mapping[str, str]:
+        """Return the metrics of routing: how to write each -> what it is."""
+        return BEHAVIOURS
+
+    @classmethod
+    def behaviour_fault(cls, metric: str, tokens: int | None = None) -> str | None:
+        """Return what is wrong with the name of a metric of routing; None if it can be observed."""
+        try:
+            parsed = parse_behaviour(metric)
+        except SupernetError as error:
+            return str(error)
+        if parsed.kind == "srp" and tokens is not None and parsed.window > tokens:
+            return f"{metric} needs texts of {parsed.window} tokens; they have {tokens}: give a smaller window"
+        return None
+
+    def observe(self, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
+        """Return metrics of how the active configuration routes texts, see `supernets.experts.behaviour`."""
+        return observe(self, metrics, groups)
 
     def _gathered(self, batches: Iterable[Inputs]) -> tuple[list[LayerStatistics], int]:
         device = next(self.model.parameters()).device

@@ -25,6 +25,7 @@ class Texts:
     """What an evaluator needs of a task of texts."""
 
     comparisons: ClassVar[dict] = {}
+    metrics: ClassVar[dict] = {"top1": "max"}
 
     def __init__(self) -> None:
         g = torch.Generator().manual_seed(0)
