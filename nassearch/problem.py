@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
-from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
+from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs, timing_options
 from nassearch.metrics import ANALYTIC, canonical, fault_of, is_measured
 from nassearch.objectives import Objective, parse_objectives
 from nassearch.problem_checks import (
@@ -19,6 +19,7 @@ from nassearch.problem_checks import (
     no_device,
     order_fault,
     unmeasurable,
+    unshown,
     unused_choices,
 )
 from nassearch.sources import Source, check_model, is_converted, make_source, named_space
@@ -131,6 +132,9 @@ class Problem:
 
         faults = _Faults()
         for setting in dict.fromkeys(self.latency.values()):
+            if (fault := net.timing_fault(timing_options(setting))) is not None:
+                faults.append(f"latency setting {str(setting)!r}: {fault}")
+                continue
             for row in (self.space.smallest, self.space.largest):
                 arch = self.space.decode(row[None])[0]
                 try:
@@ -146,13 +150,7 @@ class Problem:
         Raises:
             ConfigError: With everything that is wrong.
         """
-        from supernets import observing_family
-
-        known = (*self.task.metrics, *self.task.comparisons)
-        shown = [m for m in self.metrics if m not in known and observing_family(m) is not None]
-        tokens = self.task.input_shape[0] if len(self.task.input_shape) == 1 else None
-        faults = [fault for m in shown if (fault := net.behaviour_fault(m, tokens)) is not None]
-        if faults:
+        if faults := unshown(net, self.task, self.metrics):
             raise ConfigError(faults)
 
     def training_data(self) -> TrainingData:

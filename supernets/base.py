@@ -140,6 +140,25 @@ class Supernet(nn.Module, ABC):
         """
         return self.extract(arch)
 
+    def timing_fault(self, options: Mapping[str, str]) -> str | None:
+        """Return why an inference cannot be timed in the way that a latency setting names; None if it can.
+
+        Args:
+            options: What the setting names, ``phase`` or ``experts``; with one of them ``backend``, ``sequence``, too.
+        """
+        named = [n for n in ("phase", "experts") if n in options]
+        return f"a {type(self).__name__} is timed in one way only; leave {' and '.join(named)} out" if named else None
+
+    def timed_as(self, arch: Architecture, options: Mapping[str, str]) -> nn.Module:
+        """Return what `timed` does, in the way that a latency setting names; see `timing_fault`.
+
+        Raises:
+            SupernetError: The family has no such way.
+        """
+        if (fault := self.timing_fault(options)) is not None:
+            raise SupernetError(fault)
+        return self.timed(arch)
+
     def generate(self, inputs: Inputs, *, beam: int = 1, length: int | None = None) -> Tensor:
         """Return the token sequences that the active subnet writes for inputs, int64 ``[n, at most length]``.
 

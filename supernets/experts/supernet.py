@@ -13,7 +13,7 @@ from torch import nn
 
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
-from supernets.experts import calibration, importance
+from supernets.experts import calibration, importance, timing
 from supernets.experts.behaviour import BEHAVIOURS, observe
 from supernets.experts.behaviour import parse as parse_behaviour
 from supernets.experts.blocks import find_blocks
@@ -224,6 +224,20 @@ class ExpertSupernet(Supernet):
 
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Do nothing: there are no normalisation statistics."""
+
+    def timing_fault(self, options: Mapping[str, str]) -> str | None:
+        """Return why an inference cannot be timed in some way; see `supernets.experts.timing`."""
+        return timing.timing_fault(options, int(options.get("sequence", self.shapes.sequence)))
+
+    def timed_as(self, arch: Architecture, options: Mapping[str, str]) -> nn.Module:
+        """Return the extracted subnet, or a step of generation with it; with the named implementation of experts.
+
+        Raises:
+            SupernetError: There is no such phase or implementation.
+        """
+        if (fault := self.timing_fault(options)) is not None:
+            raise SupernetError(fault)
+        return timing.timed(self.extract(arch), options)
 
     # -- calibration ---------------------------------------------------------------------------------
 
