@@ -11,6 +11,7 @@ ANALYTIC: Mapping[str, str] = {
     "macs_m": "multiply-accumulates of one input, millions",
     "size_mb": "parameters and buffers, 1e6 bytes",
     "active_params_m": "parameters that one token uses, millions; of supernets with experts",
+    "active_size_mb": "what one token uses, 1e6 bytes; of supernets with experts",
     "active_experts": "routed experts of one token, mean over the layers; of supernets with experts",
 }
 MEASURED: Mapping[str, str] = {

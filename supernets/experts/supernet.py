@@ -336,8 +336,9 @@ class ExpertSupernet(Supernet):
     def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Return exact costs of each row; each float64 ``[n]``.
 
-        Beside ``params_m``, ``macs_m`` and ``size_mb``: ``active_params_m``, parameters that one token uses, and
-        ``active_experts``, routed experts per token, mean over the blocks. With top-p the last two are upper bounds:
+        Beside ``params_m``, ``macs_m`` and ``size_mb``: ``active_params_m``, parameters that one token uses,
+        ``active_size_mb``, their bytes and those of buffers outside the blocks, and ``active_experts``, routed experts
+        per token, mean over the blocks. With top-p the last three are upper bounds:
         how many a token has depends on the text.
         """
         if self._costs is None:
