@@ -30,7 +30,7 @@ class References:
         """Return whether `record` was called for a split."""
         return split in self._outputs
 
-    def record(self, split: str, run: Callable[[Callable[[Inputs, Tensor], None]], None]) -> None:
+    def record(self, split: str, run: Callable[[Callable[[Inputs, Tensor], None]], object]) -> None:
         """Keep what the largest network answers.
 
         Args:

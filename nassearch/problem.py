@@ -254,7 +254,7 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
         faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, scores, named))]
         faults += [f for c in constraints or [] if (f := impossible(c))]
         faults += [f for m in dict.fromkeys(wanted) if (f := unmeasurable(m, latency, config))]
-        known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m) or m in task.comparisons)]
+        known = list(dict.fromkeys([*task.metrics, *ANALYTIC, *wanted]))
         faults.catch(lambda: check_subnet(config, known))
     faults.catch(lambda: _strategy(config, space, objectives))
     if faults:

@@ -157,12 +157,13 @@ class Watch:
             return np.empty((*shape, 0), dtype=np.int64)
         (index, chosen), self._seen = self._seen[-1], []
         places = torch.searchsorted(self._present.to(index.device), index.contiguous())
-        return places.masked_fill(chosen == 0, -1).cpu().numpy().reshape(*shape, index.shape[1])
+        trace: NDArray[np.int64] = places.masked_fill(chosen == 0, -1).cpu().numpy()
+        return trace.reshape(*shape, index.shape[1])
 
     @property
     def load(self) -> NDArray[np.float64]:
         """Routings of each expert by all texts, ``[E]``."""
-        return np.sum(list(self.counts.values()), axis=0)
+        return np.asarray(np.sum(list(self.counts.values()), axis=0), dtype=np.float64)
 
 
 def _present(block: Block) -> Tensor:
@@ -171,8 +172,9 @@ def _present(block: Block) -> Tensor:
     if plan.target is None:
         rows = block.n_experts if plan.bank is None else len(plan.bank["down_proj"])
         return torch.arange(rows)
-    real = plan.target if plan.places is None else plan.target[plan.places < 0]
-    return torch.unique(real).cpu()
+    real: Tensor = plan.target if plan.places is None else plan.target[plan.places < 0]
+    present: Tensor = real.unique().cpu()
+    return present
 
 
 def observe(net: ExpertSupernet, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:

@@ -227,7 +227,7 @@ class ExpertSupernet(Supernet):
 
     def timing_fault(self, options: Mapping[str, str]) -> str | None:
         """Return why an inference cannot be timed in some way; see `supernets.experts.timing`."""
-        return timing.timing_fault(options, int(options.get("sequence", self.shapes.sequence)))
+        return timing.timing_fault(options, int(options.get("sequence", self.shapes.sequence or 1)))
 
     def timed_as(self, arch: Architecture, options: Mapping[str, str]) -> nn.Module:
         """Return the extracted subnet, or a step of generation with it; with the named implementation of experts.
