@@ -34,6 +34,7 @@ class Setting:
         self.top_p = 1.0
         self.sigmoid = sigmoid
         self.observer: Any = None
+        self.watcher: Any = None
 
 
 class SwitchedRouter(nn.Module):
@@ -73,6 +74,8 @@ class SwitchedExperts(nn.Module):
         if plan.scale is not None:
             chosen = chosen * plan.scale.to(chosen.dtype)
         index, chosen, added = to_experts(index, chosen, plan.target, plan.constants, plan.places)
+        if self.setting.watcher is not None:
+            self.setting.watcher(index, chosen)
         index, chosen = with_always(index, chosen, plan.always, plan.always_weights)
         if not index.shape[1]:
             return torch.zeros_like(hidden_states)

@@ -54,9 +54,11 @@ class Operator(ABC):
         calibrated: Whether it needs calibration.
         factored: Whether experts are stored as factors, see `supernets.experts.factored`; protected ones stay whole.
             Such a plan is made for one width.
+        offered: Whether a space has it without being asked to.
     """
 
     name: ClassVar[str]
+    offered: ClassVar[bool] = True
     all_rows: ClassVar[bool] = False
     constants: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
@@ -72,6 +74,10 @@ class Operator(ABC):
 
     def faults(self) -> str | None:
         """Return what is wrong with the options; None (the default) if all is well."""
+        return None
+
+    def impossible(self, block: Block, keep: int) -> str | None:
+        """Return why a block cannot keep so many experts by this operator; None (the default) where it can."""
         return None
 
     @abstractmethod
