@@ -20,6 +20,7 @@ from supernets.experts.costs import CostModel
 from supernets.experts.extraction import extract_active, stock_widths, why_not_stock
 from supernets.experts.families import FAMILIES, family_of
 from supernets.experts.planner import Planner
+from supernets.experts.source import source
 from supernets.experts.statistics import LayerStatistics
 from supernets.registry import register_family
 from supernets.transformer import rebuild
@@ -219,6 +220,15 @@ class ExpertSupernet(Supernet):
         """Return why the stock class cannot load an architecture from a folder; None where it can."""
         with self.activated(arch):
             return why_not_stock(self.model, self.blocks, self._family)
+
+    def rebuild_source(self, arch: Architecture) -> str | None:
+        """Return Python source of ``build_model()``, which needs transformers alone; None where it cannot be written.
+
+        It has the shapes of each layer, and what index maps, constants and top-p compute.
+        """
+        with self.activated(arch):
+            reason = why_not_stock(self.model, self.blocks, self._family)
+            return source(self._blueprint, extract_active(self.model, self.blocks, self._family, reason, meta=True))
 
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Do nothing: there are no normalisation statistics."""
