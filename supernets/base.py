@@ -46,9 +46,12 @@ class Supernet(nn.Module, ABC):
     Attributes:
         family: Name of the family in the registry.
         space: The search space whose architectures the supernet holds.
+        recovery: How one subnet is best trained on alone, where the family says: ``alpha`` (weight of the labels, the
+            rest is the largest subnet's) and ``temperature`` of `nassearch finetune`.
     """
 
     family: ClassVar[str]
+    recovery: ClassVar[Mapping[str, float]] = {}
     space: SearchSpace
 
     @property
@@ -206,6 +209,13 @@ class Supernet(nn.Module, ABC):
 
     def merge_adapters(self) -> None:
         """Add what the adapters have learned to the weights and remove them, if there are any."""
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Return parts of a subnet that are trained alone by name -> patterns of their parameters' names.
+
+        Empty (the default) where the family names none.
+        """
+        return {}
 
     def block_slots(self) -> list[BlockSlot]:
         """Return the places of the network with the blocks that may stand there, in the order of computation.

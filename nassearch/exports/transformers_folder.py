@@ -148,6 +148,7 @@ def _stock_fault(module: Any) -> str | None:
     """Return why a model's configuration cannot hold what it computes, or None."""
     import torch
 
+    from supernets.transformer.handout import own_behaviour
     from supernets.transformer.skeleton import differences
 
     name = type(module).__name__
@@ -163,8 +164,8 @@ def _stock_fault(module: Any) -> str | None:
             f"no configuration of {name} makes layers of the subnet's shapes ({len(odd)} tensors differ, {odd[0]} the "
             "first)"
         )
-    if hooked := [n for n, m in module.named_modules() if m._forward_hooks or m._forward_pre_hooks]:
-        return f"no {name} computes what the subnet does in {hooked[0]}"
+    if (own := next(own_behaviour(module), None)) is not None:
+        return f"no {name} computes what the subnet does in {own[0]}"
     found = differences(again, module)
     if found is None:
         return f"{name} has no such modules as the subnet"
@@ -220,7 +221,9 @@ def _modelling(module: Any, source: str | None) -> str:
 
 
 def _defined(node: Any) -> str:
-    return str(node.targets[0].id if isinstance(node, ast.Assign) else node.name)
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return str(getattr(node.targets[0] if isinstance(node, ast.Assign) else node.target, "id", ""))
+    return str(node.name)
 
 
 def _copy_processors(origin: Path, folder: Path) -> None:

@@ -44,13 +44,14 @@ class ExpertSupernet(Supernet):
     ``gate_up_proj`` of one layer.
 
     Args:
-        model: The model; a copy becomes switchable.
+        model: The model.
         given: The user's lists, see `supernets.experts.choices`.
         uniform: Whether all layers agree, and only what stock classes can load is offered.
         sequence: Tokens of example inputs, at which costs are stated. Default: the lesser of 128 and the model's limit.
         calibrated: Whether there are, or will be loaded, calibration statistics.
         protect: Whether super experts are kept whatever the criterion says.
         bank_mb: Memory for banks of configurations that are not active, in 1e6 bytes.
+        copy: Whether a copy becomes switchable, or the model itself.
 
     Attributes:
         model: The switchable model, an instance of the original's class.
@@ -64,6 +65,8 @@ class ExpertSupernet(Supernet):
     """
 
     family: ClassVar[str] = "experts"
+    # MC-SMoE (Li et al., ICLR 2024): temperature 2, distillation weighs 0.2.
+    recovery: ClassVar[Mapping[str, float]] = {"alpha": 0.8, "temperature": 2.0}
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class ExpertSupernet(Supernet):
         calibrated: bool = False,
         protect: bool = True,
         bank_mb: float = 64.0,
+        copy: bool = True,
     ) -> None:
         super().__init__()
         family = family_of(model)
@@ -82,7 +86,7 @@ class ExpertSupernet(Supernet):
             raise UnsupportedModel(f"a {type(model).__name__} is no Mixture-of-Experts model that is known")
         self._family = family
         self._blueprint = rebuild.blueprint(model, _TEXT)
-        self.model: Any = deepcopy(model)
+        self.model: Any = deepcopy(model) if copy else model
         config: Any = self.model.config
         self._implementation = config._experts_implementation
         self.blocks = find_blocks(self.model, family)
@@ -286,6 +290,12 @@ class ExpertSupernet(Supernet):
             importance.sort_neurons(block, known)
         self._planner.clear()
         self.activate(self._active)
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Return what may be trained alone: the routers, the routed experts, or both."""
+        routers = sorted({f"*.{self._family.router}.{n}" for b in self.blocks for n in b.router._parameters})
+        experts = sorted({f"*.experts.{n}" for b in self.blocks for n in (*b.tensors, "expert_constants")})
+        return {"routers": routers, "experts": experts, "routers-and-experts": [*routers, *experts]}
 
     # -- inputs and costs ----------------------------------------------------------------------------
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pprint import pformat
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from supernets.transformer.definitions import definitions
 from supernets.transformer.skeleton import build_skeleton, cut_to, is_literal
 
 _IMPORTS = ("from collections.abc import Mapping", "from typing import Any", "import torch", "from torch import nn")
@@ -106,53 +106,52 @@ def _imports(statements: Iterable[str]) -> str:
 _KINDS = (("register_forward_pre_hook", "_forward_pre_hooks"), ("register_forward_hook", "_forward_hooks"))
 
 
-def hook_parts(model: nn.Module) -> Parts | None:
-    """Return the hooks of a model's modules as source; None where one cannot be written down.
-
-    A hook is a function, a static method, or an object whose attributes are the arguments it was made with; it is
-    handed out with whatever of its file it refers to, so that file may import nothing of ours.
-    """
-    steps: list[str] = []
-    roots: dict[str, set[str]] = {}
+def own_behaviour(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
+    """Yield what modules compute otherwise than their classes: path, how that is set, and the function or object."""
     for path, module in model.named_modules():
         for register, hooks in _KINDS:
             for hook in getattr(module, hooks).values():
-                expression = _expression(hook)
-                if expression is None:
-                    return None
-                steps.append(f"model.get_submodule({path!r}).{register}({expression})")
-                name = hook.__module__ if inspect.isfunction(hook) else type(hook).__module__
-                roots.setdefault(name, set()).add(expression.partition("(")[0].partition(".")[0])
-    definitions: list[str] = []
-    imports: list[str] = []
-    for name, wanted in roots.items():
-        found = _definitions(sys.modules[name], wanted)
-        definitions += found[0]
-        imports += found[1]
-    return Parts({}, definitions, imports, steps)
+                yield path, f".{register}({{}})", hook
+        forward = module.__dict__.get("forward")
+        if forward is not None:
+            yield path, ".forward = MethodType({}, model.get_submodule({path}))", getattr(forward, "__func__", forward)
+
+
+def hook_parts(model: nn.Module) -> Parts | None:
+    """Return the hooks and forward methods of a model's modules as source; None where one cannot be written down.
+
+    They are functions, static methods, or objects whose attributes are the arguments they were made with, in files of
+    ours; what they refer to is handed out with them.
+    """
+    steps: list[str] = []
+    wanted: dict[str, set[str]] = {}
+    imports: set[str] = set()
+    for path, how, hook in own_behaviour(model):
+        expression = _expression(hook)
+        module = hook.__module__ if inspect.isfunction(hook) else type(hook).__module__
+        if expression is None or module.partition(".")[0] != __name__.partition(".")[0]:
+            return None
+        steps.append(f"model.get_submodule({path!r})" + how.replace("{}", expression).replace("{path}", repr(path)))
+        if "MethodType" in how:
+            imports.add("from types import MethodType")
+        wanted.setdefault(module, set()).add(expression.partition("(")[0].partition(".")[0])
+    sources: dict[str, str] = {}
+    for module, names in wanted.items():
+        try:
+            found = definitions(sys.modules[module], sorted(names))
+        except ValueError:
+            return None
+        if any(sources.setdefault(n, text) != text for n, text in found.sources.items()):
+            return None
+        imports |= found.imports
+    return Parts({}, list(sources.values()), sorted(imports), steps)
 
 
 def _expression(hook: Any) -> str | None:
     """Return the Python that makes a hook."""
     if inspect.isfunction(hook):
         return None if "<" in hook.__qualname__ else hook.__qualname__
-    options = vars(hook)
+    options = vars(hook) if hasattr(hook, "__dict__") else {"": None}
     if not all(is_literal(v) for v in options.values()):
         return None
     return f"{type(hook).__qualname__}({', '.join(f'{n}={v!r}' for n, v in options.items())})"
-
-
-def _definitions(module: ModuleType, wanted: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the source of functions and classes of a module with all they refer to there, and its imports."""
-    text = inspect.getsource(module)
-    nodes = ast.parse(text).body
-    known = {n.name: n for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    needed, waiting = set[str](), list(wanted)
-    while waiting:
-        name = waiting.pop()
-        if name in known and name not in needed:
-            needed.add(name)
-            waiting += [n.id for n in ast.walk(known[name]) if isinstance(n, ast.Name)]
-    imports = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
-    plain = [i for i in imports if not i.startswith("from __future__")]
-    return [str(ast.get_source_segment(text, n)) for name, n in known.items() if name in needed], plain
