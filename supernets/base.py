@@ -210,6 +210,17 @@ class Supernet(nn.Module, ABC):
     def merge_adapters(self) -> None:
         """Add what the adapters have learned to the weights and remove them, if there are any."""
 
+    def explain(self, archs: Sequence[Architecture], domains: Mapping[str, Iterable[Inputs]]) -> dict[str, Any]:
+        """Return, as JSON data, what a report shows of the supernet and of some architectures.
+
+        ``kind`` tells reports what it is. Empty (the default) where there is nothing to show.
+
+        Args:
+            archs: The members of a front, in order.
+            domains: Name -> batches of calibration data; empty where the task tells no domains.
+        """
+        return {}
+
     def parameter_groups(self) -> dict[str, list[str]]:
         """Return parts of a subnet that are trained alone by name -> patterns of their parameters' names.
 

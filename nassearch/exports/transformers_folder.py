@@ -98,7 +98,8 @@ class TransformersFolder(ExportFormat):
             source = _modelling(module, subject.source)
             self.form = "own modelling file"
             self.reason = f"{fault}; readers need trust_remote_code=True, which runs {MODELLING} of this folder"
-        module.save_pretrained(folder)
+        # Other readers want the published layout, an expert apart; it has no form for a block without any.
+        module.save_pretrained(folder, **({} if source is None else {"save_original_format": False}))
         if source is not None:
             (folder / MODELLING).write_text(source, encoding="utf-8")
             _name_classes(folder / "config.json", self._auto)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
-from supernets.experts import calibration, importance
+from supernets.experts import calibration, explain, importance
 from supernets.experts.blocks import find_blocks
 from supernets.experts.choices import Choices, experts_space, gene_name, resolve
 from supernets.experts.costs import CostModel
@@ -290,6 +290,10 @@ class ExpertSupernet(Supernet):
             importance.sort_neurons(block, known)
         self._planner.clear()
         self.activate(self._active)
+
+    def explain(self, archs: Sequence[Architecture], domains: Mapping[str, Iterable[Inputs]]) -> dict[str, Any]:
+        """Return which experts answer in some architectures, and how often each is asked, by domain."""
+        return explain.explain(self, archs, domains)
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Return what may be trained alone: the routers, the routed experts, or both."""
