@@ -32,7 +32,7 @@ def _curve(run: Run, figures: Figures) -> list[Markup]:
     if curve.knee is not None:
         text += (
             f"The line bends most at {curve.knee[0]:.0f} % of the experts ({name} {format_number(curve.knee[1])}): to "
-            "the left of this knee an expert less costs more than to its right."
+            "the left of this knee each expert less costs more than to its right."
         )
     else:
         text += "It has too few corners for a knee."

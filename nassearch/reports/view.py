@@ -178,7 +178,8 @@ def _other(run: Run, x: Axis, y: Axis, number: int) -> OtherFront:
             f"{', '.join(known) or 'no member'}"
         )
     found = sorted((r for r in run.front), key=lambda r: (x.of(r), y.of(r)))
-    label = f"{run.config.strategy} ({run.folder.name})"
+    strategy, name = run.config.strategy, run.folder.name
+    label = strategy if strategy == name else f"{strategy} ({name})"
     colour = OTHER_COLOURS[number % len(OTHER_COLOURS)]
     return OtherFront(label, colour, [(x.of(r), y.of(r)) for r in found], [r.id for r in found])
 
