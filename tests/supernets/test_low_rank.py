@@ -13,7 +13,7 @@ from supernets.fixed import FixedSupernet
 
 
 def single(name: str = "olmoe") -> FixedSupernet:
-    net = convert(make_moe(name), calibration=batches(), keep=[4, 8], k=[3], width=[16])
+    net = convert(make_moe(name), calibration=batches(), keep=[4, 8], k=[2, 3], width=[16])
     return FixedSupernet(net, net.space.decode(net.space.smallest[None])[0])
 
 
@@ -38,13 +38,13 @@ def test_adapters_begin_as_nothing_and_are_merged(name: str) -> None:
     changed = net(**inputs).logits.detach()
     assert not torch.allclose(changed, before)
     net.merge_adapters()
-    assert list(net.state_dict()) == names
+    assert set(net.state_dict()) == set(names)
     assert {n for n, p in net.named_parameters() if p.requires_grad} == learned
     torch.testing.assert_close(net(**inputs).logits, changed, rtol=1e-5, atol=1e-5)
 
 
 def test_shared_weights_and_positions_have_none() -> None:
-    net = convert(make_moe("olmoe", tie_word_embeddings=True), calibration=batches(), keep=[4, 8], k=[3], width=[16])
+    net = convert(make_moe("olmoe", tie_word_embeddings=True), calibration=batches(), keep=[4, 8], k=[2, 3], width=[16])
     targets = FixedSupernet(net, net.active).adapter_targets(["*"])
     assert not any("lm_head" in t or "embed" in t for t in targets)
     assert "model.layers.0.mlp.experts.gate_up_proj" in targets
