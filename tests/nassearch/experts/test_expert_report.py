@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,3 +100,32 @@ def test_runs_without_explanation_or_experts_have_less(tmp_path: Path) -> None:
     assert data.explanation(plain) is None
     (plain.folder / "explained.json").write_text('{"kind": "other"}')
     assert data.explanation(plain) is None
+
+
+def test_a_run_tells_which_experts_answer_and_how_often_they_are_asked(expert_run: Run) -> None:
+    told = data.explanation(expert_run)
+    assert told is not None
+    assert told["ids"] == [r.id for r in expert_run.front]
+    net: Any = expert_run.supernet()
+    assert np.array(told["usage"]["calibration"]).sum(1) == pytest.approx(np.ones(2))
+    assert told["usage"]["calibration"][0] == pytest.approx(net.statistics[0].frequencies().tolist())
+    for record, states in zip(expert_run.front, told["subnets"], strict=True):
+        for slot, found in enumerate(states):
+            keep, how = record.arch[f"keep.{slot}"], record.arch[f"op.{slot}"]
+            names = [told["states"][s] for s in found]
+            if keep == 8:
+                assert names == ["kept"] * 8
+            elif how == "drop":
+                assert (names.count("kept"), names.count("gone")) == (keep, 8 - int(str(keep)))
+            elif how == "mone":
+                assert (names.count("kept"), names.count("constant")) == (keep, 8 - int(str(keep)))
+            else:
+                assert names.count("gone") == 0
+                assert names.count("merged") > 8 - int(str(keep))
+    page = (expert_run.folder / "report.html").read_text(encoding="utf-8")
+    assert '<section id="experts">' in page
+    assert (expert_run.folder / "experts.png").exists()
+    batches = expert_run.task().calibration_inputs(4)
+    usage = net.explain([], {"all": batches, "one": batches[:1]})["usage"]
+    assert usage["all"][0] == pytest.approx(told["usage"]["calibration"][0])  # the same text, counted another way
+    assert usage["one"] != usage["all"]
