@@ -115,6 +115,8 @@ class RunConfig(_Section):
         model: The pre-trained model that becomes the supernet: a folder that transformers or timm saved, ``timm:NAME``,
             ``hf-hub:ID`` (timm) or a name on the hub (transformers).
         trust_remote_code: Whether code that comes with the model may run.
+        offload: Folder for a model that is too large for memory: its layers stay on disk and are read as they are
+            needed; what must be written anew for that lies there.
         task: Task and data, e.g. ``digits`` or ``imagefolder:DIR``.
         objectives: ``metric:max`` or ``metric:min``, one to four.
         constraints: e.g. ``latency_ms <= 20`` or ``params_m <= 60% of largest``.
@@ -136,6 +138,7 @@ class RunConfig(_Section):
     space: str
     model: str | None = None
     trust_remote_code: bool = False
+    offload: Path | None = None
     task: str
     objectives: list[str] = Field(min_length=1, max_length=4)
     constraints: list[str] = Field(default_factory=list)

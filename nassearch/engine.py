@@ -13,7 +13,7 @@ from nassearch.console import Console, make_console
 from nassearch.devices import KnownDevices
 from nassearch.errors import ConfigError, RunFolderError
 from nassearch.executors import Executor
-from nassearch.finish import export_chosen, print_front, review_front, save_predictors, write_front
+from nassearch.finish import export_chosen, print_front, review_front, save_explanation, save_predictors, write_front
 from nassearch.folders import check_folder_is_free, locked
 from nassearch.goal import Goal
 from nassearch.manifest import command_line, make_manifest, replace_folder, write_atomically, write_json
@@ -171,6 +171,7 @@ class _Session:
         write_front(finished)
         print_front(finished, self.console)
         save_predictors(finished, self.net, self.console)
+        save_explanation(finished, self.net, self.problem.task)
         from nassearch.reports import write_report
 
         write_report(finished)

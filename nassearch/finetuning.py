@@ -15,6 +15,7 @@ from nassearch.folders import locked
 from nassearch.manifest import versions, write_json
 from nassearch.problem import training_settings
 from nassearch.runs import SUPERNET_FOLDER, Record, Run
+from search_spaces.errors import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,17 +39,45 @@ class FinetuneSettings:
         epochs: Passes over the training data. Default: the run's, a tenth of it where it trained anew.
         lr: Peak learning rate. Default: the run's, a tenth of it where it trained anew.
         alpha: Weight of the labels; the rest is that of the largest subnet of the run, the teacher. 1: no teacher.
-        temperature: Of the distillation.
+            Default: what the supernet's family says (`Supernet.recovery`), else 0.5.
+        temperature: Of the distillation. Default: what the family says, else 2.
         distill: Whether there is a teacher.
         batch_size: Inputs of a step. Default: the run's.
+        only: What is trained, by names of `Supernet.parameter_groups` or patterns of parameter names. Default: all.
+        lora_rank: Rank of low-rank adapters, which alone are trained and added to the weights at the end; 0: none.
+        lora_alpha: Factor on the adapters, divided by the rank. Default: the rank.
+        lora_targets: Patterns of the names of layers that get adapters.
     """
 
     epochs: int | None = None
     lr: float | None = None
-    alpha: float = 0.5
-    temperature: float = 2.0
+    alpha: float | None = None
+    temperature: float | None = None
     distill: bool = True
     batch_size: int | None = None
+    only: tuple[str, ...] = ()
+    lora_rank: int = 0
+    lora_alpha: float | None = None
+    lora_targets: tuple[str, ...] = ("*",)
+
+    def of(self, net: Supernet) -> FinetuneSettings:
+        """Return the settings with what the family of a supernet says, and with patterns for names of groups.
+
+        Raises:
+            ConfigError: ``only`` names no group of it and is no pattern.
+        """
+        groups, patterns = net.parameter_groups(), []
+        for name in self.only:
+            if name not in groups and not any(c in name for c in ".*?["):
+                known = ", ".join(groups) or "none of its own"
+                raise ConfigError(
+                    f"--only {name}: the supernet has no such group{did_you_mean(name, groups)}; groups: {known}; or "
+                    "give a pattern of parameter names such as '*.bias'"
+                )
+            patterns += groups.get(name, [name])
+        default = {"alpha": 0.5, "temperature": 2.0} | dict(net.recovery)
+        missing = {n: v for n, v in default.items() if getattr(self, n) is None}
+        return replace(self, **missing, only=tuple(patterns))
 
     def training(self, run: Run, task: Task) -> TrainSettings:
         """Return the settings of the training: the run's own; those of `instatune` where it took weights as they were.
@@ -69,14 +98,23 @@ class FinetuneSettings:
             values |= {"epochs": self.epochs, "steps": None}
         if self.lr is not None:
             values["lr"] = self.lr
+        if self.only:
+            values["freeze"] = ("*", *(f"!{pattern}" for pattern in self.only))
+        values |= {n: getattr(self, n) for n in ("lora_rank", "lora_alpha", "lora_targets")}
         options: dict[str, Any] = {"random_subnets": 0, "alpha": 1.0, "gamma": 0.0}
-        if self.distill and self.alpha != 1:
+        alpha = 0.5 if self.alpha is None else self.alpha
+        if self.distill and alpha != 1:
             teacher = str((run.folder / SUPERNET_FOLDER).resolve())
-            options |= {"alpha": self.alpha, "gamma": 1.0, "temperature": self.temperature, "teacher": teacher}
+            temperature = 2.0 if self.temperature is None else self.temperature
+            options |= {"alpha": alpha, "gamma": 1.0, "temperature": temperature, "teacher": teacher}
         settings = replace(base, **values, options=options)
         faults = settings.faults()
         if self.batch_size is not None and self.batch_size < 1:
             faults.append(f"batch_size must be at least 1, got {self.batch_size!r}")
+        if self.only and self.lora_rank:
+            faults.append(
+                "only and lora_rank both say what is trained; give one of them, or name layers by lora_targets"
+            )
         if faults:
             raise ConfigError([f"finetune: {fault}" for fault in faults])
         return settings
@@ -166,7 +204,7 @@ def finetune(
 
         make_export(format)
     record, task, net = run.select(subnet), run.task(), run.supernet().eval()
-    settings = settings or FinetuneSettings()
+    settings = (settings or FinetuneSettings()).of(net)
     training = settings.training(run, task)
     folder = out or run.folder / "finetuned" / str(record.id)
     size = settings.inputs_of_a_step(run, task)
@@ -179,7 +217,7 @@ def finetune(
     except SupernetError as error:
         raise ConfigError(str(error)) from error
     if names := left_out(run, task):
-        console.print(f"the run's {', '.join(names)} left out: all weights of the one network are trained")
+        console.print(f"the run's {', '.join(names)} left out: they were the supernet's")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if not (folder / SETTINGS).exists():

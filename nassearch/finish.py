@@ -15,12 +15,13 @@ from nassearch.evaluation import Job
 from nassearch.executors import Executor
 from nassearch.manifest import write_atomically, write_json
 from nassearch.metrics import ANALYTIC, is_measured
-from nassearch.runs import Record, Run
+from nassearch.runs import EXPLANATION_FILE, Record, Run
 from nassearch.store import Store
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from nassearch.tasks import Task
     from supernets import Supernet
 
 
@@ -82,6 +83,15 @@ def save_predictors(run: Run, net: Supernet, console: Console) -> None:
             continue
         summary[objective.metric] = {"predictor": "auto", **predictor.quality.to_json()}
     write_json(folder / "quality.json", summary)
+
+
+def save_explanation(run: Run, net: Supernet, task: Task) -> None:
+    """Write what the supernet's family has to show of itself and of the front, if anything, for the report."""
+    members = run.front
+    domains = task.calibration_domains(run.config.evaluation.batch_size)
+    shown = net.explain([r.arch for r in members], domains)
+    if shown:
+        write_json(run.folder / EXPLANATION_FILE, {"ids": [r.id for r in members], **shown})
 
 
 def front_columns(run: Run) -> tuple[list[str], list[str], list[str], list[str]]:

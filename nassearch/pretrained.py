@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nassearch.checkpoints import check_shards, load_on_disk
 from nassearch.errors import ConfigError
 from nassearch.tasks.pretrained import hub_file
 
@@ -35,7 +36,7 @@ class Pretrained:
     """A loaded model.
 
     Attributes:
-        module: The model, in eval mode, float32.
+        module: The model, in eval mode, float32 unless its layers stay on disk.
         notes: What a user should know of it, e.g. that its head is new.
         new_weights: Whether some have learned nothing yet.
     """
@@ -64,7 +65,9 @@ def folder_of(name: str) -> Path | None:
     return next((path.parent for path in found if path is not None), None)
 
 
-def load_pretrained(name: str, task: Task, *, seed: int, trust_remote_code: bool = False) -> Pretrained:
+def load_pretrained(
+    name: str, task: Task, *, seed: int, trust_remote_code: bool = False, offload: Path | None = None
+) -> Pretrained:
     """Load a model; a head that the checkpoint does not have is drawn from the seed alone.
 
     Args:
@@ -72,6 +75,8 @@ def load_pretrained(name: str, task: Task, *, seed: int, trust_remote_code: bool
         task: Says which head and how many classes.
         seed: Of new weights.
         trust_remote_code: Whether code that comes with the model may run.
+        offload: Folder for what of the model is written anew where its layers stay on disk, in the dtype of the
+            checkpoint (see `nassearch.checkpoints.load_on_disk`). Default: all of it is in memory, in float32.
 
     Raises:
         ConfigError: No such model, it cannot be loaded, or its labels are not those of the task.
@@ -84,8 +89,12 @@ def load_pretrained(name: str, task: Task, *, seed: int, trust_remote_code: bool
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name.startswith((_TIMM, _TIMM_HUB)) or (folder is not None and "architecture" in _config(folder, name)):
+            if offload is not None:
+                raise ConfigError(
+                    f"--offload is for models of transformers; --model {name} is one of timm, leave it out"
+                )
             return _load_timm(name, folder, task)
-        return _load_transformers(name, folder, task, trust_remote_code)
+        return _load_transformers(name, folder, task, trust_remote_code, offload)
 
 
 def _is_path(name: str) -> bool:
@@ -149,7 +158,9 @@ def _load_timm(name: str, folder: Path | None, task: Task) -> Pretrained:
 # -- transformers ------------------------------------------------------------------------------------
 
 
-def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) -> Pretrained:
+def _load_transformers(
+    name: str, folder: Path | None, task: Task, trust: bool, offload: Path | None = None
+) -> Pretrained:
     import torch
     import transformers
 
@@ -157,6 +168,7 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
         raise ConfigError(f"task {task.spec!r} does not say which head a pre-trained model needs; choose another task")
     if folder is not None:
         _config(folder, name)
+        check_shards(folder, name)
     source = str(folder or name)
     common: dict[str, Any] = {"trust_remote_code": trust, "local_files_only": folder is not None}
     count, names = _classes(task)
@@ -175,14 +187,19 @@ def _load_transformers(name: str, folder: Path | None, task: Task, trust: bool) 
     auto: Any = getattr(transformers, task.auto_model)
     try:
         with _quiet():  # what transformers would say of new weights is among the notes
-            model, found = auto.from_pretrained(
-                source,
-                config=config,
-                dtype=torch.float32,  # half precision does not train well without a master copy
-                ignore_mismatched_sizes=True,  # told by `_check_body`: transformers' own report is kept quiet
-                output_loading_info=True,
-                **common,
-            )
+            if offload is not None:
+                model, found = load_on_disk(auto, source, config, offload, **common)
+            else:
+                model, found = auto.from_pretrained(
+                    source,
+                    config=config,
+                    dtype=torch.float32,  # half precision does not train well without a master copy
+                    ignore_mismatched_sizes=True,  # told by `_check_body`: transformers' own report is kept quiet
+                    output_loading_info=True,
+                    **common,
+                )
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f"--model {name} cannot be loaded as {task.auto_model}: {_first_line(error)}") from error
     new = _check_body(name, model, found, new_head=count is not None)

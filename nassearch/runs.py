@@ -28,6 +28,7 @@ STORE_FILE = "evaluations.sqlite"
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
 SUPERNET_FOLDER = "supernet"
+EXPLANATION_FILE = "explained.json"
 
 
 @dataclass(frozen=True)

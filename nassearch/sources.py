@@ -91,7 +91,15 @@ def converted_source(config: RunConfig, task: Task) -> Source:
     import torch
 
     from nassearch.pretrained import load_pretrained
-    from supernets import SupernetError, convert, load, space_of, wants_calibration, wants_training
+    from supernets import (
+        SupernetError,
+        convert,
+        converts_in_place,
+        load,
+        space_of,
+        wants_calibration,
+        wants_training,
+    )
     from supernets.registry import AUTO
 
     saved = config.supernet
@@ -108,7 +116,8 @@ def converted_source(config: RunConfig, task: Task) -> Source:
 
     def make() -> Supernet:
         nonlocal notes, new_weights
-        loaded = load_pretrained(name, task, seed=config.seed, trust_remote_code=config.trust_remote_code)
+        trust, offload = config.trust_remote_code, config.offload
+        loaded = load_pretrained(name, task, seed=config.seed, trust_remote_code=trust, offload=offload)
         notes, new_weights = loaded.notes, loaded.new_weights
         own = space_of(loaded.module)
         if config.space == AUTO and own is not None and own != AUTO:
@@ -119,6 +128,13 @@ def converted_source(config: RunConfig, task: Task) -> Source:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # of the noise of a mixture's experts
             options = dict(config.model_options)
+            if offload is not None:
+                if not converts_in_place(loaded.module, config.space):
+                    raise ConfigError(
+                        f"--offload {offload}: in --space {config.space} the supernet of a "
+                        f"{type(loaded.module).__name__} has weights of its own, in memory; leave it out"
+                    )
+                options["copy"] = False
             if "calibration" not in options and wants_calibration(loaded.module, config.space):
                 limits = config.evaluation
                 options["calibration"] = task.calibration_inputs(limits.batch_size, limits.calibration_size)
@@ -170,6 +186,8 @@ def check_model(config: RunConfig) -> list[str]:
     faults = []
     if config.model is None and config.supernet is None:
         faults.append(f"--space {config.space} is the space of a pre-trained model; name it by --model DIR_OR_HUB_ID")
+    if config.offload is not None and config.model is None:
+        faults.append("--offload leaves the layers of --model on disk; there is none, leave it out")
     if config.checkpoint is not None:
         faults.append(f"--checkpoint is for named spaces; the weights of --space {config.space} are those of --model")
     return faults

@@ -47,10 +47,13 @@ class Supernet(nn.Module, ABC):
         family: Name of the family in the registry.
         space: The search space whose architectures the supernet holds.
         scores_by_gradient: Whether `sort_by_importance` asks a loss which units matter.
+        recovery: How one subnet is best trained on alone, where the family says: ``alpha`` (weight of the labels, the
+            rest is the largest subnet's) and ``temperature`` of `nassearch finetune`.
     """
 
     family: ClassVar[str]
     scores_by_gradient: ClassVar[bool] = False
+    recovery: ClassVar[Mapping[str, float]] = {}
     space: SearchSpace
 
     @property
@@ -254,6 +257,24 @@ class Supernet(nn.Module, ABC):
 
     def merge_adapters(self) -> None:
         """Add what the adapters have learned to the weights and remove them, if there are any."""
+
+    def explain(self, archs: Sequence[Architecture], domains: Mapping[str, Iterable[Inputs]]) -> dict[str, Any]:
+        """Return, as JSON data, what a report shows of the supernet and of some architectures.
+
+        ``kind`` tells reports what it is. Empty (the default) where there is nothing to show.
+
+        Args:
+            archs: The members of a front, in order.
+            domains: Name -> batches of calibration data; empty where the task tells no domains.
+        """
+        return {}
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Return parts of a subnet that are trained alone by name -> patterns of their parameters' names.
+
+        Empty (the default) where the family names none.
+        """
+        return {}
 
     def block_slots(self) -> list[BlockSlot]:
         """Return the places of the network with the blocks that may stand there, in the order of computation.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, ClassVar, TypeAlias
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from search_spaces import Gene, SearchSpace
 from supernets.base import Architecture, Inputs, Supernet, call, inputs_to
 from supernets.errors import SupernetError
+from supernets.low_rank import PlainAdapters, adaptable
 
 Statistics: TypeAlias = list[tuple[Tensor, Tensor]]
 """Mean and variance of each batch normalisation, each ``[channels]``."""
@@ -50,6 +53,7 @@ class FixedSupernet(Supernet):
         self.module = net.extract(self._active)
         self.train(net.training)
         self._keeps = keep_statistics
+        self._adapters: PlainAdapters | None = None
         self._own: Statistics | None = None  # the module's, while it has recalibrated ones
 
     @property
@@ -75,7 +79,28 @@ class FixedSupernet(Supernet):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the plain network returns."""
-        return self.module(*args, **kwargs)
+        with parametrize.cached() if self._adapters is not None else nullcontext():
+            return self.module(*args, **kwargs)
+
+    def adapter_targets(self, targets: Sequence[str]) -> list[str]:
+        """Return the names of the weights that can have low-rank adapters and match one of some patterns."""
+        return [name for name, _, _ in adaptable(self.module, targets)]
+
+    def add_adapters(self, *, rank: int, alpha: float, targets: Sequence[str], train: Sequence[str], seed: int) -> None:
+        """Add low-rank adapters, see `supernets.low_rank.PlainAdapters`. They alone learn: the head is trained already.
+
+        Raises:
+            SupernetError: They are there already.
+        """
+        if self._adapters is not None:
+            raise SupernetError("the network has low-rank adapters already; merge them first (merge_adapters)")
+        self._adapters = PlainAdapters(self.module, rank=rank, alpha=alpha, targets=targets, train=train, seed=seed)
+
+    def merge_adapters(self) -> None:
+        """Add what the adapters have learned to the weights and remove them, if there are any."""
+        if self._adapters is not None:
+            self._adapters.merge()
+            self._adapters = None
 
     def generate(self, inputs: Inputs, *, beam: int = 1, length: int | None = None) -> Tensor:
         """Return the token sequences that the plain network writes, searched as the supernet does.

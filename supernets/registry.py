@@ -204,6 +204,11 @@ def space_of(model: nn.Module) -> str | None:
     return None if adapter is None else _space_of(adapter)
 
 
+def converts_in_place(model: nn.Module, space: str = AUTO) -> bool:
+    """Return whether `convert` of a model takes ``copy=False``: the supernet then is the model, without a copy."""
+    return bool(getattr(_adapter_of(model, space), "in_place", False))
+
+
 def wants_training(space: str) -> bool:
     """Return whether supernets of a conversion space are trained where the user says nothing of it."""
     return all(getattr(a, "trained", True) for a in _ADAPTERS if _space_of(a) == space)

@@ -105,9 +105,21 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Default: the run's, or a tenth where it trained anew.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default: the run's, or a tenth where it trained anew.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Inputs of a step. Default: the run's.")] = None,
-    alpha: Annotated[float, typer.Option(help="Weight of the labels; the rest is the teacher's; 1: none.")] = 0.5,
-    temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 2.0,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Weight of the labels; the rest is the teacher's; 1: none. Default: the family's, or 0.5."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the distillation. Default: the family's, or 2.")] = None,
     no_distill: Annotated[bool, typer.Option("--no-distill", help="Labels alone, no teacher.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="What is trained: a group such as routers, or a pattern of parameter names; repeatable."),
+    ] = None,
+    lora_rank: Annotated[int, typer.Option(help="Train low-rank adapters of this rank alone; 0: none.")] = 0,
+    lora_alpha: Annotated[float | None, typer.Option(help="Factor on them, over the rank. Default: the rank.")] = None,
+    lora_targets: Annotated[
+        list[str] | None, typer.Option(help="Patterns of the layers that get adapters. Default: all; repeatable.")
+    ] = None,
     format: Annotated[str | None, typer.Option(help="Export the result, too: as in `nassearch export`.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: finetuned/ID in the run.")] = None,
     as_json: AsJson = False,
@@ -116,16 +128,29 @@ def finetune(
 
     Prints its quality before and after on both splits. Given again, it goes on where it was stopped.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       nassearch finetune results/minilm-sst2 --subnet knee --epochs 3 --format transformers
+
+      nassearch finetune results/olmoe --subnet "size_mb <= 500" --only routers
     """
     from nassearch.console import make_console
     from nassearch.finetuning import FinetuneSettings
     from nassearch.finetuning import finetune as finetune_run
     from nassearch.runs import Run
 
-    settings = FinetuneSettings(epochs, lr, alpha, temperature, not no_distill, batch_size)
+    settings = FinetuneSettings(
+        epochs,
+        lr,
+        alpha,
+        temperature,
+        not no_distill,
+        batch_size,
+        tuple(only or ()),
+        lora_rank,
+        lora_alpha,
+        tuple(lora_targets or ("*",)),
+    )
     console = make_console(quiet=as_json)
     result = finetune_run(Run(run), subnet, settings, out=out, format=format, console=console)
     if as_json:

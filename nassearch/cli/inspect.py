@@ -10,6 +10,10 @@ import typer
 
 from nassearch.cli.options import AsJson, RunFolder, print_json
 
+Beside = Annotated[
+    list[Path] | None, typer.Option(help="Another run, such as a baseline, whose front is drawn too; repeatable.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -87,6 +91,7 @@ def plot(
     ] = None,
     x: Annotated[str | None, typer.Option(help="Metric of the horizontal axis. Default: the second objective.")] = None,
     y: Annotated[str | None, typer.Option(help="Metric of the vertical axis. Default: the first objective.")] = None,
+    beside: Beside = None,
 ) -> None:
     """Draw the Pareto plot.
 
@@ -100,21 +105,24 @@ def plot(
     from nassearch.runs import Run
 
     target = out or run / "front.png"
-    plot_front(Run(run), target, x=x, y=y)
+    plot_front(Run(run), target, x=x, y=y, others=[Run(other) for other in beside or []])
     print(target)
 
 
 def report(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="HTML file. Default: report.html of the run.")] = None,
+    beside: Beside = None,
 ) -> None:
     """Write the report: one self-contained HTML file with all plots and tables.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       nassearch report results/demo
+
+      nassearch report results/olmoe --beside results/olmoe-reap --beside results/olmoe-frequency
     """
     from nassearch.reports import write_report
     from nassearch.runs import Run
 
-    print(write_report(Run(run), out))
+    print(write_report(Run(run), out, others=[Run(other) for other in beside or []]))

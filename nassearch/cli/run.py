@@ -50,6 +50,12 @@ def run(
     uniform: Annotated[
         bool | None, typer.Option("--uniform", help="Only subnets that the model's stock class can hold.")
     ] = None,
+    offload: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a model that is too large for memory: its layers stay on disk; folder for what that needs."
+        ),
+    ] = None,
     trust_remote_code: Annotated[
         bool | None, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
     ] = None,
@@ -155,6 +161,7 @@ def run(
             "space": space,
             "model": model,
             "trust_remote_code": trust_remote_code,
+            "offload": offload,
             "model_options": _given({"uniform": uniform, "mixture": mixture, "experts": experts}),
             "task": task,
             "objectives": objective,

@@ -11,16 +11,33 @@ if TYPE_CHECKING:
 
 
 def transformers_fault(module: Any) -> str | None:
-    """Return why the configuration of a model of transformers cannot hold its shape, or None."""
+    """Return why the configuration of a model of transformers cannot hold what it computes, or None."""
     import torch
 
+    from supernets.transformer.handout import own_behaviour
+    from supernets.transformer.skeleton import differences
+
+    name = type(module).__name__
     with torch.device("meta"):
         try:
             again = type(module)(deepcopy(module.config))
         except Exception as error:  # constructors raise anything
-            return f"the configuration of {type(module).__name__} is refused by its constructor ({error})"
+            return f"the configuration of {name} is refused by its constructor ({error})"
     if odd := _differences(module, again):
-        return f"no configuration of {type(module).__name__} makes layers of the subnet's shapes ({odd})"
+        return f"no configuration of {name} makes layers of the subnet's shapes ({odd})"
+    if (own := next(own_behaviour(module), None)) is not None:
+        return f"no {name} computes what the subnet does in {own[0]}"
+    found = differences(again, module)
+    if found is None:
+        return f"{name} has no such modules as the subnet"
+    # What no tensor shows, such as how many experts a token has; containers may tell stale numbers of layers.
+    telling = {
+        p: v for p, v in found[1].items() if any(True for _ in module.get_submodule(p).parameters(recurse=False))
+    }
+    if telling:
+        where, values = next(iter(telling.items()))
+        listed = ", ".join(f"{n} = {v}" for n, v in values.items())
+        return f"no configuration of {name} says that {where} has {listed}"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,25 @@ from nassearch.errors import ConfigError, RunFolderError
 from nassearch.manifest import write_atomically
 from nassearch.reports import background, results
 from nassearch.reports.page import html_page
-from nassearch.reports.plots import plot_front
+from nassearch.reports.plots import plot_front, save_figure
+from nassearch.reports.sections import pictures, sections
 from nassearch.runs import Run
 
 
-def write_report(run: Run, out: str | Path | None = None) -> Path:
+def write_report(run: Run, out: str | Path | None = None, *, others: Sequence[Run] = ()) -> Path:
     """Write the report of a run, whole or not at all.
 
     Args:
         run: The run, finished or not.
-        out: The HTML file. Default: ``report.html`` of the run folder, and beside it ``front.png``.
+        out: The HTML file. Default: ``report.html`` of the run folder, and beside it ``front.png`` and the pictures
+            that only some runs have.
+        others: Runs whose fronts are drawn beside its own, such as baselines.
 
     Returns:
         The HTML file.
 
     Raises:
-        ConfigError: ``out`` is no .html file, or its folder does not exist.
+        ConfigError: ``out`` is no .html file, or its folder does not exist; or another run has other metrics.
     """
     path = run.folder / "report.html" if out is None else Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
@@ -33,21 +36,24 @@ def write_report(run: Run, out: str | Path | None = None) -> Path:
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
     if out is None:
-        plot_front(run, run.folder / "front.png")
-    write_atomically(path, render(run))
+        plot_front(run, run.folder / "front.png", others=others)
+        for name, picture in pictures(run).items():
+            save_figure(picture, run.folder / f"{name}.png")
+    write_atomically(path, render(run, others))
     return path
 
 
-def render(run: Run) -> str:
+def render(run: Run, others: Sequence[Run] = ()) -> str:
     """Return the report as one HTML text."""
     manifest, figures = _manifest(run), results.Figures()
     body = [
         background.headline(run, manifest),
         results.summary(run),
-        results.pareto(run, figures),
+        results.pareto(run, figures, others),
         results.front_members(run),
         results.search_progress(run, figures),
         results.genes(run, figures),
+        *sections(run, figures),
         results.predictions(run, figures),
         background.measurement(run, manifest),
         background.data(run, manifest),

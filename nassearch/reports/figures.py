@@ -20,8 +20,8 @@ Figure = dict[str, Any]
 
 _LINE = {"color": STYLES["front"].colour, "width": 1.6}
 _LEGEND = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
-_ROOM_FOR_SCALE = 70  # pixels above the plot for a colour scale, its ticks and its title
-_SHARES = [[0, "#eef3f8"], [0.5, "#6aaed6"], [1, "#08519c"]]
+ROOM_FOR_SCALE = 70  # pixels above the plot for a colour scale, its ticks and its title
+SHARES = [[0, "#eef3f8"], [0.5, "#6aaed6"], [1, "#08519c"]]
 _WRAP = 44  # characters of a line of hover text
 
 
@@ -31,11 +31,19 @@ def pareto_figure(run: Run, view: FrontView) -> Figure:
     if view.line:
         xs, ys = _columns(view.line)
         traces.append(
-            _trace(xs, ys, "lines", view.line_label or "front", line={**_LINE, "shape": view.line_shape},
+            trace(xs, ys, "lines", view.line_label or "front", line={**_LINE, "shape": view.line_shape},
                    hoverinfo="skip", showlegend=bool(view.line_label))
         )  # fmt: skip
     if view.second:
         traces += _second_look(view)
+    for other in view.others:
+        text = [f"<b>{html.escape(other.label)}</b>, #{i}" for i in other.ids]
+        traces.append(
+            trace(*_columns(other.points), "lines+markers" if view.line else "markers", html.escape(other.label),
+                  line={"color": other.colour, "width": 1.2, "dash": "dot", "shape": view.line_shape}, text=text,
+                  marker={"symbol": "square", "size": 7, "color": other.colour},
+                  hovertemplate="%{text}<br>%{y:.4g} at %{x:.4g}<extra></extra>")
+        )  # fmt: skip
     for group in view.groups:
         style = STYLES[group.kind]
         marker: dict[str, Any] = {"symbol": style.symbol, "size": style.size + 1, "color": style.colour}
@@ -49,11 +57,11 @@ def pareto_figure(run: Run, view: FrontView) -> Figure:
             marker["opacity"] = 0.8
         points = [view.point(r) for r in group.records]
         traces.append(
-            _trace(*_columns(points), "markers", group.label, marker=marker, text=hover(run, group.records),
+            trace(*_columns(points), "markers", group.label, marker=marker, text=hover(run, group.records),
                    hovertemplate="%{text}<extra></extra>")
         )  # fmt: skip
-    layout = _layout(view.x.label, view.y.label, view.x_range, view.y_range)
-    layout["margin"]["t"] = _ROOM_FOR_SCALE if view.colour is not None else layout["margin"]["t"]
+    layout = layout_of(view.x.label, view.y.label, view.x_range, view.y_range)
+    layout["margin"]["t"] = ROOM_FOR_SCALE if view.colour is not None else layout["margin"]["t"]
     layout["shapes"], layout["annotations"] = _limits(view)
     if view.knee is not None:
         right, up = view.outward
@@ -77,8 +85,8 @@ def _second_look(view: FrontView) -> list[dict[str, Any]]:
     marker = {"symbol": "diamond-open", "size": 9, "color": STYLES["front"].colour, "line": {"width": 1.4}}
     text = [f"<b>#{r.id}</b>, second look<br>{_value(view.x, x)}<br>{_value(view.y, y)}" for r, (x, y) in view.second]
     return [
-        _trace(xs, ys, "lines", "", line=thin, hoverinfo="skip", showlegend=False),
-        _trace(*_columns(points), "markers", view.second_label, marker=marker, text=text,
+        trace(xs, ys, "lines", "", line=thin, hoverinfo="skip", showlegend=False),
+        trace(*_columns(points), "markers", view.second_label, marker=marker, text=text,
                hovertemplate="%{text}<extra></extra>"),
     ]  # fmt: skip
 
@@ -123,12 +131,12 @@ def _limits(view: FrontView) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
 def progress_figure(run: Run, found: Progress) -> Figure:
     """Return the hypervolume against evaluations, with the end of the start-up marked."""
-    trace = _trace(
+    line = trace(
         found.ids, found.volumes, "lines", "hypervolume", line={**_LINE, "width": 2.2, "shape": "hv"},
         hovertemplate="after %{x} evaluations: %{y:.4g}<extra></extra>",
     )  # fmt: skip
     unit = " · ".join(unit_of(o.metric) or o.metric for o in run.goal.objectives)
-    layout = _layout(Axis(None).label, f"hypervolume [{unit}]", None, None)
+    layout = layout_of(Axis(None).label, f"hypervolume [{unit}]", None, None)
     start = max((r.id for r in run.records if r.batch < run.n_startup), default=0)
     if 0 < start < run.records[-1].id:
         layout["shapes"] = [
@@ -139,7 +147,7 @@ def progress_figure(run: Run, found: Progress) -> Figure:
             {"x": start, "y": 0.02, "yref": "paper", "text": "end of start-up", "showarrow": False, "xanchor": "left",
              "yanchor": "bottom", "small": True}
         ]  # fmt: skip
-    return {"data": [trace], "layout": layout}
+    return {"data": [line], "layout": layout}
 
 
 def genes_figure(run: Run) -> Figure:
@@ -169,20 +177,20 @@ def genes_figure(run: Run) -> Figure:
         z.append(cells)
         text.append(words)
         tips.append(hints)
-    trace = {
+    cells_trace = {
         "type": "heatmap", "z": z, "text": text, "texttemplate": "%{text}", "customdata": tips, "zmin": 0, "zmax": 100,
         "x": [_ordinal(i) for i in range(columns)], "y": [html.escape(s.name) for s in shares],
-        "colorscale": _SHARES, "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": False,
+        "colorscale": SHARES, "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": False,
         "xgap": 2, "ygap": 2,
         "colorbar": {"title": {"text": "share of the front [%]", "side": "top"}, "orientation": "h", "thickness": 10,
                      "len": 0.7, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "ypad": 4},
     }  # fmt: skip
-    layout = _layout("choice, in the order of the space", "", None, None)
+    layout = layout_of("choice, in the order of the space", "", None, None)
     layout["yaxis"] |= {"autorange": "reversed", "automargin": True, "type": "category", "dtick": 1, "showgrid": False}
     layout["xaxis"] |= {"type": "category", "showgrid": False}
     layout["height"] = 150 + 22 * len(shares)
-    layout["margin"]["t"] = _ROOM_FOR_SCALE
-    return {"data": [trace], "layout": layout}
+    layout["margin"]["t"] = ROOM_FOR_SCALE
+    return {"data": [cells_trace], "layout": layout}
 
 
 def _ordinal(i: int) -> str:
@@ -211,13 +219,13 @@ def forecast_figure(run: Run, found: Forecast) -> Figure:
     name = html.escape(found.metric)
     unit = f" [{unit_of(found.metric)}]" if unit_of(found.metric) else ""
     data = [
-        _trace(span, span, "lines", "perfect", line={"color": "#888888", "width": 1, "dash": "dash"},
+        trace(span, span, "lines", "perfect", line={"color": "#888888", "width": 1, "dash": "dash"},
                hoverinfo="skip", showlegend=False),
-        _trace(found.predicted.tolist(), found.measured.tolist(), "markers", axis.label, marker=marker, text=text,
+        trace(found.predicted.tolist(), found.measured.tolist(), "markers", axis.label, marker=marker, text=text,
                hovertemplate="%{text}<extra></extra>", showlegend=False),
     ]  # fmt: skip
-    layout = _layout(f"predicted {name}{unit}", f"{name}{unit} as evaluated", span, span)
-    layout["margin"]["t"] = _ROOM_FOR_SCALE if "colorbar" in marker else layout["margin"]["t"]
+    layout = layout_of(f"predicted {name}{unit}", f"{name}{unit} as evaluated", span, span)
+    layout["margin"]["t"] = ROOM_FOR_SCALE if "colorbar" in marker else layout["margin"]["t"]
     return {"data": data, "layout": layout}
 
 
@@ -233,11 +241,14 @@ def _columns(points: Iterable[Point]) -> tuple[list[float], list[float]]:
     return list(xs), list(ys)
 
 
-def _trace(xs: Any, ys: Any, mode: str, name: str, **more: Any) -> dict[str, Any]:
+def trace(xs: Any, ys: Any, mode: str, name: str, **more: Any) -> dict[str, Any]:
+    """Return points or lines."""
     return {"type": "scatter", "x": list(xs), "y": list(ys), "mode": mode, "name": name, **more}
 
 
-def _layout(x: str, y: str, x_range: tuple[float, float] | None, y_range: tuple[float, float] | None) -> dict[str, Any]:
+def layout_of(
+    x: str, y: str, x_range: tuple[float, float] | None, y_range: tuple[float, float] | None
+) -> dict[str, Any]:
     """Return a layout without colours: the page sets those to fit its light or dark scheme."""
     axes: list[dict[str, Any]] = []
     for label, span in ((x, x_range), (y, y_range)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ _INK = "#222222"
 _FAINT = "#666666"
 
 
-def plot_front(run: Run, path: str | Path, *, x: str | None = None, y: str | None = None) -> Path:
+def plot_front(
+    run: Run, path: str | Path, *, x: str | None = None, y: str | None = None, others: Sequence[Run] = ()
+) -> Path:
     """Draw the Pareto plot of a run into an image file, whole or not at all.
 
     Args:
@@ -27,6 +30,7 @@ def plot_front(run: Run, path: str | Path, *, x: str | None = None, y: str | Non
         path: The file; its suffix decides the format: .png, .svg or .pdf.
         x: Metric of the horizontal axis. Default: the second objective, or the evaluation's number.
         y: Metric of the vertical axis. Default: the first objective.
+        others: Runs whose fronts are drawn, too.
 
     Returns:
         The file.
@@ -35,7 +39,7 @@ def plot_front(run: Run, path: str | Path, *, x: str | None = None, y: str | Non
         ConfigError: Another suffix, a folder that does not exist, or a metric that was not evaluated.
     """
     target = check_image_path(path)
-    return save_figure(draw(run, make_view(run, x, y)), target)
+    return save_figure(draw(run, make_view(run, x, y, others=others)), target)
 
 
 def check_image_path(path: str | Path) -> Path:
@@ -129,10 +133,9 @@ def _limits(axes: Axes, view: FrontView) -> None:
 def _points(figure: Figure, axes: Axes, view: FrontView) -> None:
     if view.line:
         xs, ys = zip(*view.line, strict=True)
-        where = "steps-post" if view.line_shape == "hv" else "steps-pre"
         colour = STYLES["front"].colour
         label = view.line_label or None
-        axes.plot(xs, ys, drawstyle=where, color=colour, linewidth=1.4, alpha=0.8, zorder=3, label=label)
+        axes.plot(xs, ys, drawstyle=where_of(view), color=colour, linewidth=1.4, alpha=0.8, zorder=3, label=label)
     for group in view.groups:
         style = STYLES[group.kind]
         xs, ys = zip(*(view.point(r) for r in group.records), strict=True)
@@ -149,6 +152,11 @@ def _points(figure: Figure, axes: Axes, view: FrontView) -> None:
             look |= {"color": style.colour, "edgecolors": _INK if front else "white", "alpha": 1 if front else 0.8}
             look |= {"linewidths": 0.8 if front else 0.5, "zorder": 5 if front else 2.5}
         axes.scatter(xs, ys, **look)
+    for other in view.others:
+        xs, ys = zip(*other.points, strict=True)
+        style_of_line = {"drawstyle": where_of(view), "linestyle": ":"} if view.line else {"linestyle": ""}
+        look = {"color": other.colour, "linewidth": 1.2, "marker": "s", "markersize": 4.5, "label": other.label}
+        axes.plot(xs, ys, zorder=2.8, **look, **style_of_line)
     if view.second:
         for record, (x1, y1) in view.second:
             x0, y0 = view.point(record)
@@ -159,6 +167,11 @@ def _points(figure: Figure, axes: Axes, view: FrontView) -> None:
             xs, ys, s=size, marker="D", facecolors="white", edgecolors=STYLES["front"].colour, linewidths=1.1,
             zorder=4, label=view.second_label,
         )  # fmt: skip
+
+
+def where_of(view: FrontView) -> str:
+    """Return on which side of a corner the step line of a front steps."""
+    return "steps-post" if view.line_shape == "hv" else "steps-pre"
 
 
 def _knee(axes: Axes, view: FrontView) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from nassearch.finish import format_number, front_columns
@@ -76,10 +77,10 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
-def pareto(run: Run, figures: Figures) -> Markup:
+def pareto(run: Run, figures: Figures, others: Sequence[Run] = ()) -> Markup:
     """Return the Pareto plot; with more than two objectives the first against each other one."""
-    first, *others = [o.metric for o in run.goal.objectives]
-    views = [make_view(run, m, first) for m in others] or [make_view(run)]
+    first, *rest = [o.metric for o in run.goal.objectives]
+    views = [make_view(run, m, first, others=others) for m in rest] or [make_view(run, others=others)]
     notes = list(dict.fromkeys(n for v in views for n in v.notes))
     if views[0].second:
         notes.append(

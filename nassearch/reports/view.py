@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from nassearch.errors import ConfigError
 from nassearch.objectives import Objective
 from nassearch.reports.axes import Axis, axis_of, choose_axes, show_range
 from nassearch.runs import Record, Run
@@ -51,6 +53,20 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class OtherFront:
+    """The front of another run: a name, a colour, and its members in both axes."""
+
+    label: str
+    colour: str
+    points: list[Point]
+    ids: list[int]
+
+
+OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#8c6d31")
+"""Of other runs' fronts, again and again where there are more."""
+
+
+@dataclass(frozen=True)
 class FrontView:
     """Everything a Pareto plot shows.
 
@@ -62,6 +78,7 @@ class FrontView:
         second: Front members with what the second look at them gave.
         second_label: What that second look was.
         notes: Sentences the reader needs beside the plot.
+        others: Fronts of other runs.
     """
 
     x: Axis
@@ -78,6 +95,7 @@ class FrontView:
     y_range: tuple[float, float]
     knee: Record | None
     notes: list[str]
+    others: list[OtherFront] = field(default_factory=list)
 
     def point(self, record: Record) -> Point:
         """Return where a record lies."""
@@ -94,25 +112,29 @@ class FrontView:
         return (right if room > 0.25 else 0), up
 
 
-def make_view(run: Run, x: str | None = None, y: str | None = None) -> FrontView:
+def make_view(run: Run, x: str | None = None, y: str | None = None, *, others: Sequence[Run] = ()) -> FrontView:
     """Decide what the Pareto plot of a run shows.
 
     Args:
         run: The run, finished or not.
         x: Metric of the horizontal axis. Default: the second objective, or the evaluation's number.
         y: Metric of the vertical axis. Default: the first objective.
+        others: Runs whose fronts are shown, too.
 
     Raises:
-        ConfigError: A metric that was not evaluated.
+        ConfigError: A metric that was not evaluated, here or in another run.
     """
     across, up = choose_axes(run, x, y)
     drawn = [r for r in run.records if math.isfinite(across.of(r)) and math.isfinite(up.of(r))]
     groups = _groups(run, drawn)
     front = [r for r in run.front if r in drawn]
     second, second_label = _second(across, up, front)
+    beside = [_other(other, across, up, i) for i, other in enumerate(others)]
     line, shape, line_label = _line(run, across, up, front, drawn)
     must_x = [across.of(r) for r in front] + [p[0] for _, p in second]
     must_y = [up.of(r) for r in front] + [p[1] for _, p in second]
+    must_x += [p[0] for o in beside for p in o.points]
+    must_y += [p[1] for o in beside for p in o.points]
     limits, notes = [], []
     ranges = {}
     for side, axis, must in (("x", across, must_x), ("y", up, must_y)):
@@ -138,8 +160,28 @@ def make_view(run: Run, x: str | None = None, y: str | None = None) -> FrontView
         notes.append(f"The front is empty: {met}." if run.records else "No evaluation has finished yet.")
     return FrontView(
         across, up, _colour(run, across, up), groups, line, shape, line_label, second, second_label, limits,
-        ranges["x"], ranges["y"], _knee(run, front), notes,
+        ranges["x"], ranges["y"], _knee(run, front), notes, beside,
     )  # fmt: skip
+
+
+def _other(run: Run, x: Axis, y: Axis, number: int) -> OtherFront:
+    """Return the front of another run in the metrics of both axes.
+
+    Raises:
+        ConfigError: It did not evaluate one of them.
+    """
+    missing = [a.metric for a in (x, y) if not any(math.isfinite(a.of(r)) for r in run.front)]
+    if missing:
+        known = sorted({m for r in run.front for m in r.values})
+        raise ConfigError(
+            f"{run.folder} cannot be compared: its front has no {', '.join(str(m) for m in missing)}; it has "
+            f"{', '.join(known) or 'no member'}"
+        )
+    found = sorted((r for r in run.front), key=lambda r: (x.of(r), y.of(r)))
+    strategy, name = run.config.strategy, run.folder.name
+    label = strategy if strategy == name else f"{strategy} ({name})"
+    colour = OTHER_COLOURS[number % len(OTHER_COLOURS)]
+    return OtherFront(label, colour, [(x.of(r), y.of(r)) for r in found], [r.id for r in found])
 
 
 def _groups(run: Run, drawn: list[Record]) -> list[Group]:

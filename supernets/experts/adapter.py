@@ -19,6 +19,7 @@ class ExpertsAdapter:
     space = "experts"
     calibrated = True
     trained = False
+    in_place = True
 
     @property
     def description(self) -> str:
@@ -42,6 +43,7 @@ class ExpertsAdapter:
         sequence: int | None = None,
         protect: bool = True,
         bank_mb: float = 64.0,
+        copy: bool = True,
         **choices: Any,
     ) -> Supernet:
         """Return the switchable twin; its largest subnet equals the model.
@@ -50,13 +52,15 @@ class ExpertsAdapter:
         taken in another order.
 
         Args:
-            model: The model; not changed.
+            model: The model; not changed, unless ``copy`` is False.
             calibration: Batches to gather statistics from, once, or batches by domain; not those that a search is
                 judged on. Without them the criteria and operators that need none are offered.
             uniform: Whether all layers agree, and only what stock classes (and vLLM) can load is offered.
             sequence: Tokens of example inputs, at which costs are stated. Default: 128, or the model's limit.
             protect: Whether super experts are kept and never merged.
             bank_mb: Memory for merged experts of configurations that are not active, in 1e6 bytes.
+            copy: Whether the supernet has a copy of the model. If not, the model itself becomes switchable and is of no
+                other use: for models of which memory does not hold two.
             **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``, ``shared``, ``blocks``:
                 lists, each with the model's own value.
 
@@ -68,7 +72,7 @@ class ExpertsAdapter:
 
         if not self.supports(model):
             raise UnsupportedModel(self.why_not(model))
-        for option, value in (("uniform", uniform), ("protect", protect)):
+        for option, value in (("uniform", uniform), ("protect", protect), ("copy", copy)):
             if not isinstance(value, bool):
                 raise SupernetError(f"{option} must be True or False, got {value!r}")
         net = ExpertSupernet(
@@ -79,6 +83,7 @@ class ExpertsAdapter:
             calibrated=calibration is not None,
             protect=protect,
             bank_mb=bank_mb,
+            copy=copy,
         )
         if calibration is not None:
             net.calibrate(calibration)

@@ -28,7 +28,9 @@ from supernets.experts.plan import Plan
 from supernets.experts.routing import MapHooks, TopPHook, silent_experts, silent_router
 
 
-def extract_active(model: nn.Module, blocks: Sequence[Block], family: ExpertFamily, reason: str | None) -> nn.Module:
+def extract_active(
+    model: nn.Module, blocks: Sequence[Block], family: ExpertFamily, reason: str | None, *, meta: bool = False
+) -> nn.Module:
     """Return a copy of a switchable model: stock classes, tensors of the active shape.
 
     Args:
@@ -36,16 +38,19 @@ def extract_active(model: nn.Module, blocks: Sequence[Block], family: ExpertFami
         blocks: Its blocks.
         family: Its family.
         reason: Why its configuration cannot hold the shape; None where it can.
+        meta: Whether shapes are enough: the copy is then on the meta device, and needs no memory.
     """
     # deepcopy asks `memo` first: what stands there replaces the original, wherever it is referred to.
     memo: dict[int, Any] = {}
+    if meta:
+        memo |= {id(t): _like(t, t.to("meta")) for t in (*model.parameters(), *model.buffers())}
     for block in blocks:
         memo[id(block.setting)] = None
         for module, tensors in ((block.router, _router(block)), (block.experts, _experts(block)[0])):
             for name, tensor in tensors.items():
                 original = module._parameters.get(name)
                 original = module._buffers[name] if original is None else original
-                memo[id(original)] = _like(original, tensor)
+                memo[id(original)] = _like(original, tensor.to("meta") if meta else tensor)
     twin = deepcopy(model, memo)
     for block in blocks:
         _become_stock(twin.get_submodule(block.name), block, family)

@@ -14,7 +14,7 @@ from torch import nn
 from search_spaces import SearchSpace
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
-from supernets.experts import calibration, importance, timing
+from supernets.experts import calibration, explain, importance, timing
 from supernets.experts.behaviour import BEHAVIOURS, observe
 from supernets.experts.behaviour import parse as parse_behaviour
 from supernets.experts.blocks import find_blocks
@@ -23,6 +23,7 @@ from supernets.experts.costs import CostModel
 from supernets.experts.extraction import extract_active, stock_widths, why_not_stock
 from supernets.experts.families import FAMILIES, family_of
 from supernets.experts.planner import Planner, Wanted
+from supernets.experts.source import source
 from supernets.experts.space import experts_space
 from supernets.experts.statistics import LayerStatistics
 from supernets.registry import register_family
@@ -47,7 +48,7 @@ class ExpertSupernet(Supernet):
     of banks that are kept for later; in a forward pass the narrowed ``gate_up_proj`` of one layer.
 
     Args:
-        model: The model; a copy becomes switchable.
+        model: The model.
         given: The user's lists, see `supernets.experts.choices`.
         uniform: Whether all layers agree, and only what stock classes can load is offered.
         sequence: Tokens of example inputs, at which costs are stated. Default: the lesser of 128 and the model's limit.
@@ -55,6 +56,7 @@ class ExpertSupernet(Supernet):
         protect: Whether super experts are kept whatever the criterion says.
         bank_mb: Memory for banks of configurations that are not active, in 1e6 bytes.
         least: How many experts each block keeps at least, see `keep_super_experts`. Default: no limit.
+        copy: Whether a copy becomes switchable, or the model itself.
 
     Attributes:
         model: The switchable model, an instance of the original's class.
@@ -68,6 +70,8 @@ class ExpertSupernet(Supernet):
     """
 
     family: ClassVar[str] = "experts"
+    # MC-SMoE (Li et al., ICLR 2024): temperature 2, distillation weighs 0.2.
+    recovery: ClassVar[Mapping[str, float]] = {"alpha": 0.8, "temperature": 2.0}
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class ExpertSupernet(Supernet):
         protect: bool = True,
         bank_mb: float = 64.0,
         least: Sequence[int] = (),
+        copy: bool = True,
     ) -> None:
         super().__init__()
         family = family_of(model)
@@ -87,7 +92,7 @@ class ExpertSupernet(Supernet):
             raise UnsupportedModel(f"a {type(model).__name__} is no Mixture-of-Experts model that is known")
         self._family = family
         self._blueprint = rebuild.blueprint(model, _TEXT)
-        self.model: Any = deepcopy(model)
+        self.model: Any = deepcopy(model) if copy else model
         config: Any = self.model.config
         self._implementation = config._experts_implementation
         self.blocks = find_blocks(self.model, family)
@@ -252,6 +257,15 @@ class ExpertSupernet(Supernet):
         with self.activated(arch):
             return why_not_stock(self.model, self.blocks, self._family)
 
+    def rebuild_source(self, arch: Architecture) -> str | None:
+        """Return Python source of ``build_model()``, which needs transformers alone; None where it cannot be written.
+
+        It has the shapes of each layer, and what index maps, constants and top-p compute.
+        """
+        with self.activated(arch):
+            reason = why_not_stock(self.model, self.blocks, self._family)
+            return source(self._blueprint, extract_active(self.model, self.blocks, self._family, reason, meta=True))
+
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Do nothing: there are no normalisation statistics."""
 
@@ -371,6 +385,16 @@ class ExpertSupernet(Supernet):
             importance.sort_neurons(block, known)
         self._planner.clear()
         self.activate(self._active)
+
+    def explain(self, archs: Sequence[Architecture], domains: Mapping[str, Iterable[Inputs]]) -> dict[str, Any]:
+        """Return which experts answer in some architectures, and how often each is asked, by domain."""
+        return explain.explain(self, archs, domains)
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Return what may be trained alone: the routers, the routed experts, or both."""
+        routers = sorted({f"*.{self._family.router}.{n}" for b in self.blocks for n in b.router._parameters})
+        experts = sorted({f"*.experts.{n}" for b in self.blocks for n in (*b.tensors, "expert_constants")})
+        return {"routers": routers, "experts": experts, "routers-and-experts": [*routers, *experts]}
 
     # -- inputs and costs ----------------------------------------------------------------------------
 

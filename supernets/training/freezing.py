@@ -16,14 +16,15 @@ def freeze_faults(net: nn.Module, patterns: Sequence[str]) -> list[str]:
 
     Args:
         net: The network.
-        patterns: Shell-style patterns of parameter names.
+        patterns: Shell-style patterns of parameter names; of those that match a name the last counts, and one that
+            begins with ``!`` lets it learn.
     """
     names = [name for name, _ in net.named_parameters()]
     some = ", ".join(names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES])
     faults = [
         f"freeze: {pattern!r} matches no parameter; there are {len(names)}, such as {some}"
         for pattern in patterns
-        if not any(fnmatchcase(name, pattern) for name in names)
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names)
     ]
     if patterns and not trainable(net, patterns):
         faults.append(f"freeze={list(patterns)} leaves no parameter to train; freeze fewer")
@@ -50,4 +51,5 @@ def frozen(net: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    found = [pattern for pattern in patterns if fnmatchcase(name, pattern.removeprefix("!"))]
+    return bool(found) and not found[-1].startswith("!")

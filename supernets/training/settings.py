@@ -37,7 +37,8 @@ class TrainSettings:
             that of one big batch (normalisation statistics are still those of each batch).
         clip_norm: Largest norm of the gradient. Default: not clipped.
         freeze: Patterns (``*``, ``?``) of names of parameters that stay as they are: no gradient, no state of the
-            optimiser. For example ``*embeddings.word_embeddings*``.
+            optimiser. For example ``*embeddings.word_embeddings*``. Later ones count more, and one that begins with
+            ``!`` is an exception: ``["*", "!*.gate.weight"]`` trains those alone.
         amp: ``"auto"``: bfloat16 or else float16 on CUDA, off elsewhere; ``"off"``, ``"bf16"``, ``"fp16"``.
         gradient_checkpointing: Whether layers keep their inputs alone and run again in the backward pass: less memory,
             more time, the same gradients. For families that tell their layers (pre-trained Transformers).

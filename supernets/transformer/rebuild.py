@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pprint import pformat
 from typing import Any, cast
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from supernets.errors import SupernetError
 from supernets.transformer.family import Family
-from supernets.transformer.skeleton import build_skeleton, cut_to, differences
+from supernets.transformer.handout import write_source
+from supernets.transformer.skeleton import build_skeleton, differences
 from supernets.transformer.wiring import WiredStack
 
 
@@ -161,38 +161,7 @@ def source(plan: Blueprint, stacks: Sequence[WiredStack], twin: nn.Module) -> st
     with torch.device("meta"):
         skeleton = build_skeleton(recipe)
     found = differences(skeleton, twin)
-    if found is None:
-        return None
-    shapes, attributes = found
-    functions = "\n\n".join(inspect.getsource(f) for f in (build_skeleton, cut_to))
-
-    def shown(value: object) -> str:
-        return pformat(value, width=110, sort_dicts=False)
-
-    library = plan.family.library
-    return f'''"""A {recipe["class"]} of {library} with narrower layers; needs torch and {library}."""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import nn
-
-RECIPE = {shown(recipe)}
-
-SHAPES = {shown(shapes)}
-
-ATTRIBUTES = {shown(attributes)}
-
-
-{functions}
-
-def build_model():
-    """Return the model without trained weights."""
-    return cut_to(build_skeleton(RECIPE), SHAPES, ATTRIBUTES)
-'''
+    return None if found is None else write_source(plan.family.library, recipe, *found)
 
 
 def _subnet_recipe(recipe: Mapping[str, Any], stacks: Sequence[WiredStack], twin: Any) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Stock models without weights. The source of `build_skeleton` and `cut_to` is handed out with subnets."""
+"""Stock models without weights.
+
+The source of `build_skeleton`, `cut_to` and `add_tensors` is handed out with subnets.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,20 @@ def cut_to(model: nn.Module, shapes: Mapping[str, Any], attributes: Mapping[str,
     return model
 
 
+def add_tensors(model: nn.Module, added: Mapping[str, Any]) -> nn.Module:
+    """Give modules parameters and buffers that their classes do not have; all zero."""
+    for name, facts in added.items():
+        path, _, own = name.rpartition(".")
+        module = model.get_submodule(path)
+        device = next(model.parameters()).device
+        tensor = torch.zeros(facts["shape"], dtype=getattr(torch, facts["dtype"]), device=device)
+        if facts["learns"]:
+            module.register_parameter(own, nn.Parameter(tensor))
+        else:
+            module.register_buffer(own, tensor)
+    return model
+
+
 def differences(skeleton: nn.Module, twin: nn.Module) -> tuple[Shapes, Attributes] | None:
     """Return what `cut_to` must be told to make one model's shape from another; None if that is not enough.
 
@@ -64,15 +81,15 @@ def differences(skeleton: nn.Module, twin: nn.Module) -> tuple[Shapes, Attribute
     shapes = {n: list(t.shape) for n, t in wanted.items() if t.shape != tensors[n].shape}
     attributes: Attributes = {}
     for path, module in its.items():
-        values = {n: v for n, v in module.__dict__.items() if _is_literal(v) and not n.startswith("_")}
+        values = {n: v for n, v in module.__dict__.items() if is_literal(v) and not n.startswith("_")}
         other = {n: v for n, v in values.items() if n != "training" and mine[path].__dict__.get(n) != v}
         if other:
             attributes[path] = other
     return shapes, attributes
 
 
-def _is_literal(value: object) -> bool:
+def is_literal(value: object) -> bool:
     """Return whether a value can be written down in source."""
     if isinstance(value, tuple):
-        return all(_is_literal(v) for v in value)
+        return all(is_literal(v) for v in value)
     return isinstance(value, bool | int | float | str)

@@ -65,7 +65,8 @@ def test_shapes_that_differ_by_layer_come_with_a_modelling_file(name: str, tmp_p
     assert "trust_remote_code=True" in exporter.reason
     assert "trust_remote_code=True" in exporter.usage({})
     assert list(json.loads((tmp_path / "config.json").read_text())["auto_map"].values()) == [
-        "modeling_subnet.SubnetModel"
+        "modeling_subnet.SubnetConfig",
+        "modeling_subnet.SubnetModel",
     ]
 
 

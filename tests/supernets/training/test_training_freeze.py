@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from training_toy import ToyData, ToySupernet, loss, same, settings, weights_of
 
 from supernets.training import InvalidSettings, TrainSettings, train
+from supernets.training.freezing import freeze_faults, frozen, trainable
 from supernets.training.optimisation import make_optimizer
 
 FREEZE = ("stem.*", "grow.?.bias")
@@ -104,3 +106,16 @@ def test_nothing_left_to_train_is_refused():
 def test_freeze_is_a_list_of_patterns(freeze):
     with pytest.raises(InvalidSettings, match="freeze must be a list of patterns"):
         fit(settings(freeze=freeze))
+
+
+def test_exceptions_learn_and_the_last_pattern_that_matches_counts() -> None:
+    net = nn.ModuleDict({"gate": nn.Linear(2, 2), "body": nn.Linear(2, 2)})
+    only = ("*", "!gate.*")
+    assert [id(p) for p in trainable(net, only)] == [id(p) for p in net["gate"].parameters()]
+    assert len(trainable(net, ("!gate.*", "*"))) == 0
+    assert len(trainable(net, ("*", "!gate.*", "*.bias"))) == 1
+    with frozen(net, only):
+        assert [n for n, p in net.named_parameters() if p.requires_grad] == ["gate.weight", "gate.bias"]
+    assert all(p.requires_grad for p in net.parameters())
+    assert freeze_faults(net, only) == []
+    assert "'!router.*' matches no parameter" in freeze_faults(net, ("*", "!router.*"))[0]
