@@ -6,8 +6,8 @@
 A Qwen3-MoE of transformers from random weights, with a byte-level BPE vocabulary of 2,048 of its own. The loss that
 balances the load is small, and of each layer over whole batches, in which all domains are: experts may specialise.
 FOLDER gets ``model/`` (``save_pretrained``, with the tokenizer), ``text/DOMAIN/`` (see `moe_texts`), ``loss.csv`` (loss
-of each domain on the search split) and a checkpoint, from which a stopped training goes on. ``--measure`` times steps of
-each implementation and type instead.
+of each domain on the search split) and a checkpoint, from which a stopped training goes on. ``--measure`` times steps
+of each implementation and type instead.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", choices=sorted(SIZES), default="main")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--implementation", default="grouped_mm")
