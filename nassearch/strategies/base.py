@@ -49,6 +49,12 @@ class Strategy(ABC):
     name = ""
     single_objective: ClassVar[bool] = False
     """Whether several objectives are refused, unless the option ``scalarise`` makes one of them."""
+    fills: ClassVar[bool] = True
+    """Whether random networks stand in for missing proposals; a baseline with none left ends the search instead."""
+    learns: ClassVar[bool] = True
+    """Whether results change what is asked."""
+    probes: ClassVar[bool] = False
+    """Whether the first networks are to learn from, beyond the limits that can be computed beforehand, too."""
 
     def __init__(
         self,
@@ -125,7 +131,8 @@ class Strategy(ABC):
             n: Number of rows wanted, at least 1.
 
         Returns:
-            int64 ``[k, n_genes]``; fewer than ``n`` only when the space has no more, none when it is exhausted.
+            int64 ``[k, n_genes]``; fewer than ``n`` only when the space has no more (where `fills` is false: the
+            strategy has no more, or waits for results), none when it is exhausted.
 
         Raises:
             ValueError: ``n`` is below 1.
@@ -136,7 +143,7 @@ class Strategy(ABC):
         first = self.unseen(self._first)[:n]
         proposed = self._propose(n - len(first), rng) if len(first) < n else first[:0]
         rows = self.unseen(np.concatenate([first, proposed]))[:n]
-        if len(rows) < n:
+        if len(rows) < n and self.fills:
             rows = np.concatenate([rows, self.random_rows(n - len(rows), rng, exclude=rows)])
         self.replay(rows)
         return rows

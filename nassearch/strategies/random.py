@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from nassearch.strategies.base import Strategy
@@ -12,6 +14,8 @@ from search_spaces import Rows
 @register_strategy("random")
 class RandomSearch(Strategy):
     """Distinct networks, uniform over genotypes: the baseline every strategy has to beat."""
+
+    learns: ClassVar[bool] = False
 
     def _propose(self, n: int, rng: np.random.Generator) -> Rows:
         return self.random_rows(n, rng)

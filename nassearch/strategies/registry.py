@@ -84,6 +84,15 @@ def takes_one_objective(name: str) -> bool:
     return _find(name).single_objective
 
 
+def strategy_class(name: str) -> type[Strategy]:
+    """Return the class of a strategy, which says how it behaves.
+
+    Raises:
+        ConfigError: There is no such strategy.
+    """
+    return _find(name)
+
+
 def _find(name: str) -> type[Strategy]:
     if name not in _REGISTRY:
         available = ", ".join(list_strategies())

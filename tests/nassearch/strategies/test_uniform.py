@@ -1,0 +1,56 @@
+import pytest
+from expert_layers import experts_like, size
+
+from nassearch.errors import ConfigError
+from nassearch.strategies import make_strategy
+
+
+def test_all_layers_are_alike_and_all_such_networks_are_asked() -> None:
+    s = make_strategy("uniform", experts_like(), objectives=["nll:min"])
+    rows = s.ask(200)
+    archs = s.space.decode(rows)
+    assert all(len({a[f"{n}.{i}"] for i in range(3)}) == 1 for a in archs for n in ("keep", "k"))
+    assert {(a["criterion"], a["keep.0"], a["op.0"], a["k.0"]) for a in archs} == {
+        (c, keep, op, k)
+        for c in ("reap", "frequency")
+        for keep in (2, 4, 6, 8)
+        for op in ("drop", "m-smoe:reference=none")
+        for k in (1, 2, 3)
+        if not (keep == 2 and k == 3) and not (keep == 8 and (c == "frequency" or op != "drop"))
+    }
+    assert len(s.ask(5)) == 0
+
+
+def test_fixed_genes_make_a_published_method() -> None:
+    s = make_strategy(
+        "uniform", experts_like(), objectives=["nll:min"], fixed="criterion=frequency+op=m-smoe:reference=none+k=2"
+    )
+    archs = s.space.decode(s.ask(50))
+    assert sorted(a["keep.0"] for a in archs) == [2, 4, 6]
+    assert {(a["criterion"], a["op.1"], a["k.2"]) for a in archs} == {("frequency", "m-smoe:reference=none", 2)}
+    same = make_strategy(
+        "uniform", experts_like(), objectives=["nll:min"], fixed={"criterion": "frequency", "k": "largest"}
+    )
+    assert {a["k.0"] for a in same.space.decode(same.ask(50))} == {3}
+
+
+def test_limits_that_can_be_computed_are_met() -> None:
+    s = make_strategy("uniform", experts_like(), objectives=["nll:min"], constraints=["size_mb <= 50%"], analytic=size)
+    rows = s.ask(100)
+    assert len(rows)
+    assert (size(rows)["size_mb"] <= 12).all()
+    impossible = make_strategy(
+        "uniform", experts_like(), objectives=["nll:min"], constraints=["size_mb <= 1"], analytic=size
+    )
+    assert size(impossible.ask(1))["size_mb"] == 6  # nothing meets it: the nearest first
+
+
+def test_bad_fixed_values_are_told_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_strategy("uniform", experts_like(), objectives=["nll:min"], fixed="criteron=reap+keep=5+op")
+    text = str(caught.value)
+    assert "did you mean 'criterion'" in text
+    assert "its values: 2, 4, 6, 8, largest, smallest" in text
+    assert "'op' fixes nothing" in text
+    with pytest.raises(ConfigError, match="must be text"):
+        make_strategy("uniform", experts_like(), objectives=["nll:min"], fixed=3)
