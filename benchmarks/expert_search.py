@@ -41,6 +41,7 @@ from supernets.experts import list_criteria
 REMOVED = (0.25, 0.5)
 METHODS = ("searched", "evoesap", "additive-mip", "additive-counts")
 OPERATORS = ["drop", "m-smoe", "hc-smoe", "ream", "dern", "mone"]
+SINGLE = 0.75  # of the additive methods' evaluations for single layers: all counts of all layers are scored
 BATCH = 10
 COLUMNS = [
     "domain", "seed", "removed", "method", "evaluations", "size_mb", "expert_share", "kl_search", "esap_search", "nll",
@@ -114,10 +115,10 @@ def search(
     return np.concatenate(rows), np.array(seen)
 
 
-def best_within(rows: Rows, kl: NDArray[np.float64], sizes: NDArray[np.float64], limit: float) -> int:
-    """Return the number of the network of least divergence within a limit."""
+def best_within(kl: NDArray[np.float64], sizes: NDArray[np.float64], limit: float) -> int | None:
+    """Return the number of the network of least divergence within a limit; None where none is."""
     allowed = np.flatnonzero(sizes <= limit)
-    return int(allowed[np.argmin(kl[allowed])])
+    return int(allowed[np.argmin(kl[allowed])]) if len(allowed) else None
 
 
 class Job:
@@ -172,16 +173,19 @@ class Job:
         methods: dict[str, tuple[str, Rows | None, dict[str, Any]]] = {
             "searched": ("linas", uniform, {"landmarks": False}),
             "evoesap": ("evoesap", None, {"role": "experts", "fixed": counts}),
-            "additive-mip": ("additive-mip", None, {"fixed": {"criterion": criterion}}),
-            "additive-counts": ("additive-mip", None, {"fixed": counts}),
+            "additive-mip": ("additive-mip", None, {"fixed": {"criterion": criterion}, "share": SINGLE}),
+            "additive-counts": ("additive-mip", None, {"fixed": counts, "share": SINGLE}),
         }
         for method in args.methods:
             if method in methods and self.missing(label, method):
                 began = time.process_time()
                 strategy, first, options = methods[method]
                 G, found = search(scores, strategy, ["kl"], limit, self.seed, args.budget, first, **options)
-                best = best_within(G, found, net.analytic(G)["size_mb"], limit)
-                self.write(label, method, G[best], len(G), began)
+                best = best_within(found, net.analytic(G)["size_mb"], limit)
+                if best is None:
+                    print(f"{self.domain}-{self.seed} {label} {method}: none of {len(G)} is within the budget")
+                else:
+                    self.write(label, method, G[best], len(G), began)
 
     def front(self) -> None:
         """Search divergence against size, and score the front and uniform networks of all sizes."""

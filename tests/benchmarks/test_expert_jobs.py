@@ -131,3 +131,32 @@ def test_routing_lost_and_divergence(script):
     assert routing.js_bits(np.array([1.0, 0]), np.array([0, 1.0])) == pytest.approx(1)
     assert routing.effective(np.full(8, 1 / 8)) == pytest.approx(8)
     assert routing.frequencies(np.array([3, 1])).tolist() == [0.75, 0.25]
+
+
+def test_every_method_meets_the_budget_and_a_stopped_job_goes_on(script, net, tmp_path, monkeypatch):
+    jobs, search = script("expert_jobs"), script("expert_search")
+    inputs = [{"input_ids": torch.randint(0, 64, (3, 16))}]
+
+    def opened(args, domain, seed, **_):
+        return jobs.Scores(net, inputs, inputs, tmp_path / "scores.csv")
+
+    monkeypatch.setattr(search, "open_job", opened)
+    args = SimpleNamespace(
+        out=tmp_path / "out.csv", methods=["searched"], budget=14, front=10, criteria=["reap"], operators=["drop"]
+    )
+    search.Job("all", 0, args).at_budget(0.5)
+    first = (tmp_path / "out.csv").read_text()
+    args.methods = list(search.METHODS)
+    job = search.Job("all", 0, args)
+    job.at_budget(0.5)
+    job.front()
+    text = (tmp_path / "out.csv").read_text()
+    assert text.startswith(first)
+    rows = search.read_rows(tmp_path / "out.csv")
+    found = {r["method"]: r for r in rows if r["removed"] == "0.5"}
+    assert {"searched", "evoesap", "additive-counts"} <= set(found)
+    assert len(found) == sum(r["removed"] == "0.5" for r in rows)
+    assert all(float(r["size_mb"]) <= jobs.limit_mb(net, 0.5) + 1e-3 for r in found.values())
+    uniform = [float(r["kl_search"]) for m, r in found.items() if m.startswith("uniform")]
+    assert float(found["searched"]["kl_search"]) <= min(uniform)
+    assert any(r["method"] == "front" for r in rows)
