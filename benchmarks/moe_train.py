@@ -169,6 +169,7 @@ def main() -> None:
     model = build(args.size, args.implementation, args.seed).train()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     train(model, blocks, args)
+    model.config.use_cache = True
     model.eval().save_pretrained(args.out / "model")
     tokenizer.save_pretrained(args.out / "model")
 
