@@ -74,6 +74,7 @@ def run(
     net = problem.build_supernet()
     problem.check_training(net)
     problem.check_latency(net)
+    problem.check_behaviours(net)
     check_place(problem)
     devices = KnownDevices(warm.devices if warm else None)
     bounds = _first_bounds(problem, net, devices, console)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nassearch.comparing import References
 from nassearch.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from nassearch.tasks import Task
     from predictors import LatencySetting
@@ -96,7 +99,8 @@ class EvaluationSettings:
 
     Attributes:
         metrics: The metrics of the goal; of these the device measures what needs measuring. Metrics of the
-            task and analytic ones are always all evaluated: they cost nothing more.
+            task and analytic ones are always all evaluated: they cost nothing more. Comparisons of the task are
+            evaluated where one of them is named.
         latency: Settings of the device measurements, by metric name (``latency_ms``, ``latency_ms@pi``).
         batch_size: Images (sequences) a forward pass of the quality evaluation.
         calibration_size: Inputs that recalibrate the normalisation statistics of each subnet.
@@ -126,6 +130,17 @@ def measured_inputs(net: Supernet, arch: Mapping[str, Any], setting: LatencySett
             "could be chosen; leave it out"
         )
     return net.example_inputs(arch, batch_size=setting.batch, **sizes)
+
+
+def timing_options(setting: LatencySetting) -> dict[str, str]:
+    """Return what a latency setting says of how an inference is timed, for `Supernet.timed_as`; mostly nothing."""
+    named = {"phase": setting.phase, "experts": setting.experts}
+    options = {name: value for name, value in named.items() if value is not None}
+    if options:
+        options["backend"] = setting.backend
+        if setting.sequence is not None:
+            options["sequence"] = str(setting.sequence)
+    return options
 
 
 def inputs_fault(net: Supernet, task: Task) -> str | None:
@@ -200,6 +215,10 @@ class SupernetEvaluator:
         self.net, self.task, self.settings = net.to(self.device).eval(), task, settings
         self._measured = [m for m in settings.metrics if is_measured(m)]
         self._calibration = task.calibration_inputs(settings.batch_size, settings.calibration_size)
+        self._compares = not set(task.comparisons).isdisjoint(settings.metrics)
+        self._references = References(task)
+        shown = {usage.partition(".")[0] for usage in net.behaviours()}
+        self._observed = [m for m in settings.metrics if m.partition(".")[0] in shown and m not in task.metrics]
         self.needs_cost = bool(self._measured)
 
     def quality(self, arch: Mapping[str, Any], split: str = "search") -> Part:
@@ -210,20 +229,68 @@ class SupernetEvaluator:
         return Part(costs | scores, measured=measured)
 
     def score(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
-        """Return all metrics of the task for a subnet with recalibrated statistics, on any split."""
-        from supernets import call, inputs_to
-        from supernets.training import logits_of
+        """Return all metrics of the task, and those that the supernet shows, of a subnet on any split."""
+        return self._compared(arch, split) | self._behaviour(arch, split)
+
+    def _behaviour(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
+        """Return the metrics of the goal that the supernet shows; they cost one more pass over the split."""
+        from supernets import inputs_to
+
+        if not self._observed:
+            return {}
+        domains = self.task.inputs_by_domain(split, self.settings.batch_size)
+        with self._recalibrated(arch) as net:
+            groups = {n: (net.fit_inputs(inputs_to(x, self.device)) for x in batches) for n, batches in domains.items()}
+            return net.observe(self._observed, groups)
+
+    def _compared(self, arch: Mapping[str, Any], split: str) -> dict[str, float]:
+        if not self._compares:
+            return self._scored(arch, split)
+        largest = self.net.space.decode(self.net.space.largest[None])[0]
+        if not self._references.knows(split):
+            self._references.record(split, lambda see: self._scored(largest, split, see))
+
+        def reference(inputs: Inputs) -> Tensor:
+            with self._recalibrated(largest) as net:
+                return self._output(net, inputs)
+
+        comparison = self._references.comparison(split, reference)
+        return self._scored(arch, split, comparison.see) | comparison.means()
+
+    @contextmanager
+    def _recalibrated(self, arch: Mapping[str, Any]) -> Iterator[Supernet]:
+        from supernets import inputs_to
 
         with self.net.activated(arch) as net:
             net.recalibrate(net.fit_inputs(inputs_to(inputs, self.device)) for inputs in self._calibration)
+            yield net
+
+    @staticmethod
+    def _output(net: Supernet, inputs: Inputs) -> Tensor:
+        from supernets import call
+        from supernets.training import logits_of
+
+        return logits_of(call(net, inputs)).cpu()
+
+    def _scored(
+        self, arch: Mapping[str, Any], split: str, see: Callable[[Inputs, Tensor], None] | None = None
+    ) -> dict[str, float]:
+        """Return all metrics of the task but its comparisons; ``see`` has the inputs and outputs of each batch."""
+        from supernets import inputs_to
+
+        with self._recalibrated(arch) as net:
 
             def adapt(inputs: Inputs) -> Inputs:
                 return net.fit_inputs(inputs_to(inputs, self.device))
 
+            def forward(inputs: Inputs) -> Tensor:
+                output = self._output(net, inputs)
+                if see is not None:
+                    see(inputs, output)
+                return output
+
             size = self.settings.batch_size
-            scores = self.task.evaluate(
-                lambda inputs: logits_of(call(net, inputs)).cpu(), split, batch_size=size, adapt=adapt
-            )
+            scores = self.task.evaluate(forward, split, batch_size=size, adapt=adapt)
             return scores | self.task.evaluate_sequences(net.generate, split, batch_size=size, adapt=adapt)
 
     def cost(self, arch: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Part:
@@ -232,10 +299,14 @@ class SupernetEvaluator:
         from predictors import describe_device, measure_peak_memory
         from predictors.measurement import measure_undisturbed
 
-        module = self.net.timed(arch).eval().cpu()
         part = Part()
+        modules: dict[str, Any] = {}  # settings mostly share one
         for metric in self._measured if metrics is None else metrics:
             setting = self.settings.latency[metric]
+            options = timing_options(setting)
+            if str(options) not in modules:
+                modules = {str(options): self.net.timed_as(arch, options).eval().cpu()}
+            module = modules[str(options)]
             inputs = measured_inputs(self.net, arch, setting)
             if base_name(metric) == "latency_ms":
                 latency, measurements = measure_undisturbed(module, inputs, setting)

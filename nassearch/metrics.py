@@ -11,12 +11,15 @@ ANALYTIC: Mapping[str, str] = {
     "macs_m": "multiply-accumulates of one input, millions",
     "size_mb": "parameters and buffers, 1e6 bytes",
     "active_params_m": "parameters that one token uses, millions; of supernets with experts",
+    "active_size_mb": "what one token uses, 1e6 bytes; of supernets with experts",
     "active_experts": "routed experts of one token, mean over the layers; of supernets with experts",
 }
 MEASURED: Mapping[str, str] = {
     "latency_ms": "median time of one inference, milliseconds",
     "peak_memory_mb": "peak memory of one inference, 1e6 bytes",
 }
+PERCENTAGES = ("dead_experts", "esap", "load_entropy", "sch", "srp")
+"""Metrics from 0 to 100, or their names before the first dot, besides accuracies."""
 ACCURACIES = ("accuracy", "f1", "matthews", "top1", "top5")
 
 
@@ -60,6 +63,10 @@ def fault_of(metric: str, task_metrics: Iterable[str], settings: Iterable[str]) 
         return None
     if metric in ANALYTIC or metric in task_metrics:
         return None
+    from supernets import observing_family
+
+    if (family := observing_family(metric)) is not None:
+        return family.behaviour_fault(metric)
     allowed = [*task_metrics, *ANALYTIC, *MEASURED]
     return f"unknown metric {metric!r}{did_you_mean(metric, allowed)}; available: {', '.join(allowed)}"
 
@@ -68,6 +75,6 @@ def natural_range(metric: str) -> tuple[float, float]:
     """Return the least and greatest value that a metric can have at all."""
     if base_name(metric) == "matthews":
         return -100.0, 100.0
-    if base_name(metric) in (*ACCURACIES, "bleu"):
+    if base_name(metric).partition(".")[0] in (*ACCURACIES, *PERCENTAGES, "bleu"):
         return 0.0, 100.0
     return 0.0, float("inf")

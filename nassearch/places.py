@@ -124,7 +124,8 @@ def quality_bounds(
     Returns:
         Metric -> bounds, and the mean time of one evaluation in seconds.
     """
-    settings = replace(problem.evaluation_settings(), metrics=())  # nothing is measured
+    named = tuple(m for m in metrics if not is_measured(m))  # nothing is measured
+    settings = replace(problem.evaluation_settings(), metrics=named)
     executor = LocalExecutor(SupernetEvaluator(net, problem.task, settings), executor_settings(problem))
     return evaluated_bounds(
         executor, problem.space, metrics, n_sampled=n_sampled, seed=problem.config.seed, devices=KnownDevices()

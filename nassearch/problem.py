@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nassearch.config import RunConfig, import_plugins
 from nassearch.constraints import Constraint, parse_constraints
 from nassearch.errors import ConfigError
-from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs
+from nassearch.evaluation import EvaluationSettings, inputs_fault, measured_inputs, timing_options
 from nassearch.metrics import ANALYTIC, canonical, fault_of, is_measured
 from nassearch.objectives import Objective, parse_objectives
 from nassearch.problem_checks import (
@@ -19,6 +19,7 @@ from nassearch.problem_checks import (
     no_device,
     order_fault,
     unmeasurable,
+    unshown,
     unused_choices,
 )
 from nassearch.sources import Source, check_model, is_converted, make_source, named_space
@@ -131,6 +132,9 @@ class Problem:
 
         faults = _Faults()
         for setting in dict.fromkeys(self.latency.values()):
+            if (fault := net.timing_fault(timing_options(setting))) is not None:
+                faults.append(f"latency setting {str(setting)!r}: {fault}")
+                continue
             for row in (self.space.smallest, self.space.largest):
                 arch = self.space.decode(row[None])[0]
                 try:
@@ -139,6 +143,15 @@ class Problem:
                     faults.append(str(error))
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
+
+    def check_behaviours(self, net: Supernet) -> None:
+        """Check that the supernet shows the metrics that only it can show, before any work.
+
+        Raises:
+            ConfigError: With everything that is wrong.
+        """
+        if faults := unshown(net, self.task, self.metrics):
+            raise ConfigError(faults)
 
     def training_data(self) -> TrainingData:
         """Return the batches on which the supernet is trained."""
@@ -237,10 +250,11 @@ def make_problem(config: RunConfig, base: Path | None = None, space: SearchSpace
     if task is not None and latency is not None:
         named = {s: latency[s] for s in latency}
         wanted = [o.metric for o in objectives or []] + [c.metric for c in constraints or []]
-        faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, task.metrics, named))]
+        scores = [*task.metrics, *task.comparisons]
+        faults += [f for m in dict.fromkeys(wanted) if (f := fault_of(m, scores, named))]
         faults += [f for c in constraints or [] if (f := impossible(c))]
         faults += [f for m in dict.fromkeys(wanted) if (f := unmeasurable(m, latency, config))]
-        known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m))]
+        known = [*task.metrics, *ANALYTIC, *(m for m in wanted if is_measured(m) or m in task.comparisons)]
         faults.catch(lambda: check_subnet(config, known))
     faults.catch(lambda: _strategy(config, space, objectives))
     if faults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nassearch.config import RunConfig
@@ -106,6 +106,16 @@ def order_fault(net: Supernet, task: Task) -> str | None:
         f"its outputs are the classes {its}, in this order, those of the task are {names}; name the model that it was "
         "made of, too (--model), from which the task takes the order, or name the classes of the data in its order"
     )
+
+
+def unshown(net: Supernet, task: Task, metrics: Iterable[str]) -> list[str]:
+    """Return what is wrong with the metrics that only some supernets show, and this one on this task does not."""
+    from supernets import observing_family
+
+    tokens = task.input_shape[0] if len(task.input_shape) == 1 else None
+    known = (*task.metrics, *task.comparisons)
+    shown = [m for m in metrics if m not in known and observing_family(m) is not None]
+    return [fault for m in shown if (fault := net.behaviour_fault(m, tokens)) is not None]
 
 
 def unused_choices(has: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:

@@ -140,6 +140,25 @@ class Supernet(nn.Module, ABC):
         """
         return self.extract(arch)
 
+    def timing_fault(self, options: Mapping[str, str]) -> str | None:
+        """Return why an inference cannot be timed in the way that a latency setting names; None if it can.
+
+        Args:
+            options: What the setting names, ``phase`` or ``experts``; with one of them ``backend``, ``sequence``, too.
+        """
+        named = [n for n in ("phase", "experts") if n in options]
+        return f"a {type(self).__name__} is timed in one way only; leave {' and '.join(named)} out" if named else None
+
+    def timed_as(self, arch: Architecture, options: Mapping[str, str]) -> nn.Module:
+        """Return what `timed` does, in the way that a latency setting names; see `timing_fault`.
+
+        Raises:
+            SupernetError: The family has no such way.
+        """
+        if (fault := self.timing_fault(options)) is not None:
+            raise SupernetError(fault)
+        return self.timed(arch)
+
     def generate(self, inputs: Inputs, *, beam: int = 1, length: int | None = None) -> Tensor:
         """Return the token sequences that the active subnet writes for inputs, int64 ``[n, at most length]``.
 
@@ -175,6 +194,33 @@ class Supernet(nn.Module, ABC):
             f"supernet family {self.family!r} writes no sequences, which the task needs; choose a translation supernet "
             "such as hat-multi30k, or override Supernet.generate and generate_with in the family"
         )
+
+    @classmethod
+    def behaviours(cls) -> Mapping[str, str]:
+        """Return the metrics that `observe` knows: how to write each -> what it is. None by default."""
+        return {}
+
+    @classmethod
+    def behaviour_fault(cls, metric: str, tokens: int | None = None) -> str | None:
+        """Return what is wrong with the name of a metric of `observe`; None if it can be observed.
+
+        Args:
+            metric: The name.
+            tokens: Tokens of an input, where they are known.
+        """
+        return f"supernets of family {cls.family!r} show no metric {metric!r}; leave it out"
+
+    def observe(self, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
+        """Return metrics of how the active subnet computes, whatever its answers are.
+
+        Args:
+            metrics: Their names, see `behaviours`.
+            groups: Name of a domain -> batches of inputs of it.
+
+        Raises:
+            SupernetError: The family shows none (the default), or a name or the inputs do not suit.
+        """
+        raise SupernetError(self.behaviour_fault(metrics[0]) if metrics else "no metric was asked for")
 
     def fit_inputs(self, inputs: Inputs, arch: Architecture | None = None) -> Inputs:
         """Adapt task inputs to an architecture (default: the active one), e.g. to its resolution."""

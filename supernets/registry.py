@@ -177,6 +177,12 @@ def families_with_blocks() -> list[str]:
     return sorted(name for name, cls in _FAMILIES.items() if cls.block_slots is not Supernet.block_slots)
 
 
+def observing_family(metric: str) -> type[Supernet] | None:
+    """Return a family that has a metric of `Supernet.observe` of that name before the first dot, if any has."""
+    word = metric.partition(".")[0]
+    return next((c for c in _FAMILIES.values() if word in {u.partition(".")[0] for u in c.behaviours()}), None)
+
+
 def conversion_spaces() -> list[str]:
     """Return the space names that stand for a converted model, `AUTO` first."""
     return list(dict.fromkeys([AUTO, *sorted(_space_of(a) for a in _ADAPTERS)]))

@@ -74,6 +74,7 @@ def print_profile(problem: Problem, *, as_json: bool = False, n_sampled: int = 5
     config, space = problem.config, problem.space
     net = problem.build_supernet()
     problem.check_latency(net)
+    problem.check_behaviours(net)
     bounds = analytic_bounds(space, net, config.seed)
     check_place(problem)
     measured = [m for m in problem.metrics if is_measured(m)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nassearch.errors import ConfigError
-from nassearch.metrics import ACCURACIES, base_name
+from nassearch.metrics import ACCURACIES, PERCENTAGES, base_name
 from nassearch.runs import Record, Run
 from search_spaces.errors import did_you_mean
 
@@ -54,7 +54,7 @@ class Axis:
 def unit_of(metric: str) -> str:
     """Return the unit of a metric; empty where its name does not tell."""
     base = base_name(metric)
-    return "%" if base in ACCURACIES else _UNITS.get(base, "")
+    return "%" if base.partition(".")[0] in (*ACCURACIES, *PERCENTAGES) else _UNITS.get(base, "")
 
 
 def axis_of(run: Run, metric: str) -> Axis:

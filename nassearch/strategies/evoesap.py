@@ -186,7 +186,8 @@ class EvoESAP(Strategy):
     def _fitting(self, G: Rows) -> Rows:
         """Return new rows that violate the limits known beforehand no more than the even levels do."""
         new = self.unseen(G)
-        return new[self.analytic_violations(new).sum(axis=1) <= self._limit]
+        fitting: Rows = new[self.analytic_violations(new).sum(axis=1) <= self._limit]
+        return fitting
 
     @cached_property
     def _limit(self) -> float:

@@ -20,7 +20,7 @@ _MOST = 100_000  # networks from which those to ask are taken
 class Uniform(Strategy):
     """Only networks whose layers are all alike, in random order: what is published without a search.
 
-    Genes of a group (``keep.0``, ``keep.1``, …) with the same choices have one value. With ``fixed`` this is a
+    Genes of a group (``keep.0``, ``keep.1``, …) have one value, one that all of them know. With ``fixed`` this is a
     published method at several sizes: ``criterion=reap+op=drop+k=largest`` prunes a Mixture-of-Experts by REAP, the
     same number of experts in each layer. Networks beyond a limit on an analytic metric are left out where others meet
     it. The search ends when there are no more: no random ones stand in for them.
@@ -48,27 +48,35 @@ class Uniform(Strategy):
         """Return the networks that are alike throughout, in an order that the seed decides."""
         rng = np.random.default_rng([self.seed, 0x00F0])
         parts = alike(self.space.genes, free=[i for i in range(len(self.space.genes)) if i not in self._fixed])
-        sizes = [len(self.space.genes[p[0]].choices) for p in parts]
+        sizes = [len(places) for _, places in parts]
         total = int(np.prod([float(s) for s in sizes])) if sizes else 1
         if total <= _MOST:
             places = np.stack(np.unravel_index(rng.permutation(total), sizes or [1]), axis=1)
         else:
             places = np.stack([rng.integers(0, s, size=_MOST) for s in sizes], axis=1)
         rows = with_fixed(np.zeros((len(places), len(self.space.genes)), dtype=np.int64), self._fixed)
-        for j, part in enumerate(parts):
-            rows[:, part] = places[:, [j]]
+        for j, (columns, indices) in enumerate(parts):
+            rows[:, columns] = indices[places[:, j]]
         rows = self.space.canonical(rows)
         rows = unique_rows(rows[self.space.feasible(rows)])
         missed = self.analytic_violations(rows).sum(axis=1)
         return rows[missed == 0] if (missed == 0).any() else rows[np.argsort(missed, kind="stable")]
 
 
-def alike(genes: Sequence[Gene], free: Sequence[int]) -> list[list[int]]:
-    """Return the columns of free genes in parts: those of one part have the same name before the dot, and choices."""
-    parts: dict[tuple[Any, ...], list[int]] = {}
+def alike(genes: Sequence[Gene], free: Sequence[int]) -> list[tuple[list[int], Rows]]:
+    """Return the columns of free genes in parts, and what each part can be, int64 ``[values, columns]`` of indices.
+
+    Genes of one part have the same name before the dot; its values are those that all of them have. Where there are
+    none, each gene is a part of its own.
+    """
+    named: dict[str, list[int]] = {}
     for column in free:
-        gene = genes[column]
-        prefix, _, number = gene.name.rpartition(".")
-        key = (prefix, gene.choices) if prefix and number.isdecimal() else (gene.name,)
-        parts.setdefault(key, []).append(column)
-    return list(parts.values())
+        prefix, _, number = genes[column].name.rpartition(".")
+        named.setdefault(prefix if prefix and number.isdecimal() else genes[column].name, []).append(column)
+    parts = []
+    for columns in named.values():
+        common = [v for v in genes[columns[0]].choices if all(v in genes[c].choices for c in columns)]
+        for part in [columns] if common else [[c] for c in columns]:
+            values = common or genes[part[0]].choices
+            parts.append((part, np.array([[genes[c].index(v) for c in part] for v in values], dtype=np.int64)))
+    return parts

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ class Task(ABC):
         training_defaults: Settings of supernet training that suit the data, and ``batch_size``; under
             ``options``, method -> its options.
         fingerprint: Hash of the data, the splits and the seed; runs refuse to mix fingerprints.
+        comparisons: As `metrics`, of those that compare outputs with the largest network's, see `compare`. They are
+            evaluated where a goal names them.
         auto_model: transformers' class that loads a pre-trained model with the head that the task needs, e.g.
             ``"AutoModelForSequenceClassification"``; None where there is none.
     """
@@ -44,6 +47,7 @@ class Task(ABC):
     input_shape: tuple[int, ...]
     training_defaults: dict[str, Any]
     fingerprint: str
+    comparisons: Mapping[str, Direction] = MappingProxyType({})
     auto_model: ClassVar[str | None] = None
 
     @abstractmethod
@@ -90,6 +94,20 @@ class Task(ABC):
             batch_size: Items per call.
             adapt: Applied to inputs first, e.g. a move to a device or a supernet's ``fit_inputs``.
         """
+
+    def compare(self, outputs: Tensor, reference: Tensor, inputs: Inputs) -> tuple[dict[str, float], int]:
+        """Return the sum of each of `comparisons` over the items of a batch, and the number of items.
+
+        Args:
+            outputs: Of the network.
+            reference: Of the largest network, for the same inputs.
+            inputs: The inputs.
+        """
+        return {}, 0
+
+    def inputs_by_domain(self, split: Split, batch_size: int) -> Mapping[str, Iterable[Inputs]]:
+        """Return the inputs of a split in batches, by what they are of; one domain ``"all"`` by default."""
+        return {"all": (batch.inputs for batch in self.batches(split, batch_size))}
 
     def evaluate_sequences(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class LanguageModelling(Task):
         vocabulary: Number of tokens that the tokenizer has.
         seed: Not used for the splits, which are contiguous; a part of the fingerprint.
         details: More for `describe`.
+        domains: Names of the domains that the texts are of; none where they are not told apart.
+        members: Split name -> int16 ``[blocks]``, the number of each block's domain.
     """
 
     auto_model = "AutoModelForCausalLM"
@@ -61,13 +63,18 @@ class LanguageModelling(Task):
         vocabulary: int,
         seed: int,
         details: Mapping[str, Any] | None = None,
+        domains: Sequence[str] = (),
+        members: Mapping[str, NDArray[np.int16]] | None = None,
     ) -> None:
+        self.domains, self.members = list(domains), dict(members or {})
         self.name, self.spec, self.seed = name, spec, seed
         self.blocks = {split: np.ascontiguousarray(blocks[split], dtype=np.int32) for split in SPLITS}
         self.bytes_per_token = dict(bytes_per_token)
         self.vocabulary = vocabulary
         self.details = dict(details or {})
         self.metrics: Mapping[str, Direction] = {"nll": "min", "perplexity": "min", "bits_per_byte": "min"}
+        self.metrics = {**self.metrics, **{f"nll.{name}": "min" for name in self.domains}}
+        self.comparisons: Mapping[str, Direction] = {"esap": "max", "kl": "min"}
         self.input_shape = (int(self.blocks["train"].shape[1]),)
         # The model needs a score for each token of the data.
         self.model_options = {"vocab_size": 1 + max(int(b.max()) for b in self.blocks.values())}
@@ -75,6 +82,10 @@ class LanguageModelling(Task):
         digest = hashlib.sha256(json.dumps([self.seed, self.bytes_per_token], sort_keys=True).encode())
         for array in self.blocks.values():
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        if self.domains:
+            digest.update(json.dumps(self.domains).encode())
+            for split in SPLITS:
+                digest.update(np.ascontiguousarray(self.members[split], dtype=np.int16).tobytes())
         self.fingerprint = digest.hexdigest()[:32]
 
     def _of(self, split: Split) -> NDArray[np.int32]:
@@ -99,6 +110,7 @@ class LanguageModelling(Task):
             "metrics": dict(self.metrics),
             "vocabulary": self.vocabulary,
             "bytes_per_token": self.bytes_per_token,
+            **({"domains": self.domains} if self.domains else {}),
             **self.details,
         }
 
@@ -143,22 +155,53 @@ class LanguageModelling(Task):
     ) -> dict[str, float]:
         """Return nll (nats a token), perplexity and bits_per_byte of a whole split, see the base class.
 
-        Fewer blocks than ``batch_size`` are taken at once where their logits would need more than 256 MB.
+        Fewer blocks than ``batch_size`` are taken at once where their logits would need more than 256 MB. With domains,
+        ``nll.NAME`` of each, which go one after the other.
         """
-        most = max(1, _MOST_LOGITS // (self.input_shape[0] * self.vocabulary))
-        total, count = 0.0, 0
+        sums: dict[str, tuple[float, int]] = {}
         with torch.inference_mode():
-            for batch in self.batches(split, min(at_least_one(batch_size), most)):
-                outputs = forward(batch.inputs if adapt is None else adapt(batch.inputs))
-                value, n = _summed(outputs, batch.targets)
-                total, count = total + value, count + n
-        return self._told(total, count, split)
+            for name in self.domains or ["all"]:
+                total, count = 0.0, 0
+                for batch in self._of_domain(split, name, batch_size):
+                    outputs = forward(batch.inputs if adapt is None else adapt(batch.inputs))
+                    value, n = _summed(outputs, batch.targets)
+                    total, count = total + value, count + n
+                sums[name] = total, count
+        each = {f"nll.{name}": sums[name][0] / sums[name][1] for name in self.domains}
+        return self._told(sum(t for t, _ in sums.values()), sum(n for _, n in sums.values()), split) | each
 
     def _told(self, total: float, count: int, split: Split) -> dict[str, float]:
         nll = total / count
         perplexity = math.exp(nll) if nll < 700 else (nll if math.isnan(nll) else math.inf)
         bits = nll / math.log(2) / self.bytes_per_token[split]
         return {"nll": nll, "perplexity": perplexity, "bits_per_byte": bits}
+
+    def _of_domain(self, split: Split, name: str, batch_size: int) -> Iterator[Batch]:
+        """Yield the blocks of a domain in batches whose logits need at most 256 MB; all blocks where there is none."""
+        blocks = self._of(split)
+        if self.domains:
+            blocks = blocks[self.members[split] == self.domains.index(name)]
+        most = max(1, _MOST_LOGITS // (self.input_shape[0] * self.vocabulary))
+        return map(self.batch, chunks(blocks, min(at_least_one(batch_size), most)))
+
+    def inputs_by_domain(self, split: Split, batch_size: int) -> Mapping[str, Iterable[Inputs]]:
+        """Return the inputs of a split in batches, by domain."""
+        return {name: (b.inputs for b in self._of_domain(split, name, batch_size)) for name in self.domains or ["all"]}
+
+    def compare(self, outputs: Tensor, reference: Tensor, inputs: Inputs) -> tuple[dict[str, float], int]:
+        """Return the sums over tokens of esap (percent) and kl (nats), see `supernets.experts`, and how many tokens."""
+        from supernets.experts import esap, kl_divergence
+
+        q, p = outputs.detach().flatten(0, -2), reference.flatten(0, -2)
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+        if mask is not None and not mask.all():
+            real = mask.bool().flatten().to(q.device)
+            p, q = p[real], q[real]
+        sums = {
+            "esap": 100.0 * float(esap(p, q).clamp(max=1).double().sum()),
+            "kl": float(kl_divergence(p, q).double().sum()),
+        }
+        return sums, len(p)
 
     def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return JSON settings and arrays from which another process makes an equal task."""
@@ -169,14 +212,19 @@ class LanguageModelling(Task):
             "bytes_per_token": self.bytes_per_token,
             "vocabulary": self.vocabulary,
             "details": self.details,
+            "domains": self.domains,
         }
-        return settings, {f"split.{name}": self.blocks[name] for name in SPLITS}
+        arrays: dict[str, NDArray[Any]] = {f"split.{name}": self.blocks[name] for name in SPLITS}
+        return settings, arrays | {f"domain.{split}": array for split, array in self.members.items()}
 
     @classmethod
     def from_payload(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> LanguageModelling:
         """Make the task that `to_payload` described."""
         given = {key: settings[key] for key in ("spec", "seed", "bytes_per_token", "vocabulary", "details")}
-        return cls(name=settings["task"], blocks={name: arrays[f"split.{name}"] for name in SPLITS}, **given)
+        given["domains"] = settings.get("domains", [])
+        members = {name: arrays[f"domain.{name}"] for name in SPLITS if f"domain.{name}" in arrays}
+        blocks = {name: arrays[f"split.{name}"] for name in SPLITS}
+        return cls(name=settings["task"], blocks=blocks, members=members, **given)
 
 
 class BlockTrainingSet:

@@ -12,9 +12,10 @@ from predictors.errors import InvalidSetting, UnknownBackend
 from search_spaces.errors import did_you_mean
 
 SYNTAX = (
-    "[NAME=]device:backend[,batch=1][,threads=1][,dtype=float32][,resolution=R][,sequence=S][,budget_ms=B][,resource=R]"
+    "[NAME=]device:backend[,batch=1][,threads=1][,dtype=float32][,resolution=R][,sequence=S][,phase=P][,experts=E]"
+    "[,budget_ms=B][,resource=R]"
 )
-KEYS = ("batch", "threads", "dtype", "resolution", "sequence", "budget_ms", "resource")
+KEYS = ("batch", "threads", "dtype", "resolution", "sequence", "phase", "experts", "budget_ms", "resource")
 METRIC = "latency_ms"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -40,6 +41,8 @@ class LatencySetting:
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         resolution: Height and width of images in pixels, where it is not the architecture's own.
         sequence: Length of sequences in tokens, where it is not the architecture's own.
+        phase: Part of an inference, where the network has several: ``"prefill"`` or ``"decode"``.
+        experts: How the experts of a Mixture-of-Experts network are computed, where that can be chosen.
         budget_ms: Time for one measurement in ms, where it is not the default.
         resource: Ray resource of the nodes that measure it, where that is not the run's own.
         name: Tells several settings of a run apart, as in ``latency_ms@NAME``.
@@ -55,6 +58,8 @@ class LatencySetting:
     dtype: str = "float32"
     resolution: int | None = None
     sequence: int | None = None
+    phase: str | None = None
+    experts: str | None = None
     budget_ms: int | None = None
     resource: str | None = None
     name: str | None = None
@@ -154,6 +159,10 @@ def _faults(values: Mapping[str, Any]) -> list[str]:
     resource = values.get("resource")
     if resource is not None and not (isinstance(resource, str) and _NAME.fullmatch(resource)):
         faults.append(f"the resource {resource!r} must be a letter, then letters, digits, '_', '-' or '.'")
+    for key in ("phase", "experts"):
+        word = values.get(key)
+        if word is not None and not (isinstance(word, str) and _NAME.fullmatch(word)):
+            faults.append(f"{key}={word} must be a letter, then letters, digits, '_', '-' or '.'")
     known_device = device is None or (isinstance(device, str) and _DEVICE.fullmatch(device) is not None)
     if not known_device:
         hint = f"; did you mean 'cpu:{device}'?" if device in list_backends() else did_you_mean(device, ["cpu", "cuda"])

@@ -34,6 +34,7 @@ class Setting:
         self.top_p = 1.0
         self.sigmoid = sigmoid
         self.observer: Any = None
+        self.watcher: Any = None
 
 
 class SwitchedRouter(nn.Module):
@@ -69,6 +70,8 @@ class SwitchedExperts(nn.Module):
         if self.setting.observer is not None:
             return self.setting.observer.observe(self, hidden_states, index, chosen)  # type: ignore[no-any-return]
         index, chosen, added = to_experts(index, chosen, plan.target, plan.constants, plan.places)
+        if self.setting.watcher is not None:
+            self.setting.watcher(index, chosen)
         output: Tensor = super().forward(hidden_states, index, chosen)
         return output if added is None else output + added.to(output.dtype)
 

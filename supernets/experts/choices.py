@@ -94,6 +94,9 @@ def resolve(
     top_p = _top_p(given.get("top_p", (1.0,)), uniform=uniform)
     operators = _named("operators", given, _operators(uniform, calibrated), get_operator, calibrated)
     for name in operators:
+        for value in keep[:-1]:
+            if reason := get_operator(name).impossible(block, value):
+                raise SupernetError(f"operators: {name!r} is not possible here: {reason}; leave it out, or {value}")
         if uniform and get_operator(name).all_rows:
             raise SupernetError(
                 f"operators: no stock class can hold what {name!r} makes, so it cannot be uniform; "
@@ -117,7 +120,7 @@ def _default_width(block: Block, allowed: Sequence[int]) -> list[int]:
 
 
 def _operators(uniform: bool, calibrated: bool) -> list[str]:
-    every = {name: get_operator(name) for name in list_operators()}
+    every = {name: o for name in list_operators() if (o := get_operator(name)).offered}
     fitting = [n for n, o in every.items() if (calibrated or not o.calibrated) and not (uniform and o.all_rows)]
     return sorted(fitting, key=lambda n: (every[n].calibrated, n))  # dropping, the simplest, first
 

@@ -79,6 +79,7 @@ class CostModel:
             "macs_m": macs / 1e6,
             "size_mb": size / 1e6,
             "active_params_m": active_parameters / 1e6,
+            "active_size_mb": (self._rest[1] + (active_parameters - self._rest[0]) * self._bytes) / 1e6,
             "active_experts": active / len(net.blocks),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,9 @@ from torch import nn
 
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
-from supernets.experts import calibration, importance
+from supernets.experts import calibration, importance, timing
+from supernets.experts.behaviour import BEHAVIOURS, observe
+from supernets.experts.behaviour import parse as parse_behaviour
 from supernets.experts.blocks import find_blocks
 from supernets.experts.choices import Choices, experts_space, gene_name, resolve
 from supernets.experts.costs import CostModel
@@ -223,6 +225,20 @@ class ExpertSupernet(Supernet):
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Do nothing: there are no normalisation statistics."""
 
+    def timing_fault(self, options: Mapping[str, str]) -> str | None:
+        """Return why an inference cannot be timed in some way; see `supernets.experts.timing`."""
+        return timing.timing_fault(options, int(options.get("sequence", self.shapes.sequence)))
+
+    def timed_as(self, arch: Architecture, options: Mapping[str, str]) -> nn.Module:
+        """Return the extracted subnet, or a step of generation with it; with the named implementation of experts.
+
+        Raises:
+            SupernetError: There is no such phase or implementation.
+        """
+        if (fault := self.timing_fault(options)) is not None:
+            raise SupernetError(fault)
+        return timing.timed(self.extract(arch), options)
+
     # -- calibration ---------------------------------------------------------------------------------
 
     def calibrate(self, batches: Iterable[Inputs]) -> int:
@@ -239,6 +255,26 @@ class ExpertSupernet(Supernet):
             old.load_state_dict({**new.state_dict(), "order": old.state_dict()["order"]})
         self.activate(self._active)
         return seen
+
+    @classmethod
+    def behaviours(cls) -> Mapping[str, str]:
+        """Return the metrics of routing: how to write each -> what it is."""
+        return BEHAVIOURS
+
+    @classmethod
+    def behaviour_fault(cls, metric: str, tokens: int | None = None) -> str | None:
+        """Return what is wrong with the name of a metric of routing; None if it can be observed."""
+        try:
+            parsed = parse_behaviour(metric)
+        except SupernetError as error:
+            return str(error)
+        if parsed.kind == "srp" and tokens is not None and parsed.window > tokens:
+            return f"{metric} needs texts of {parsed.window} tokens; they have {tokens}: give a smaller window"
+        return None
+
+    def observe(self, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
+        """Return metrics of how the active configuration routes texts, see `supernets.experts.behaviour`."""
+        return observe(self, metrics, groups)
 
     def _gathered(self, batches: Iterable[Inputs]) -> tuple[list[LayerStatistics], int]:
         device = next(self.model.parameters()).device
@@ -300,8 +336,9 @@ class ExpertSupernet(Supernet):
     def analytic(self, G: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Return exact costs of each row; each float64 ``[n]``.
 
-        Beside ``params_m``, ``macs_m`` and ``size_mb``: ``active_params_m``, parameters that one token uses, and
-        ``active_experts``, routed experts per token, mean over the blocks. With top-p the last two are upper bounds:
+        Beside ``params_m``, ``macs_m`` and ``size_mb``: ``active_params_m``, parameters that one token uses,
+        ``active_size_mb``, their bytes and those of buffers outside the blocks, and ``active_experts``, routed experts
+        per token, mean over the blocks. With top-p the last three are upper bounds:
         how many a token has depends on the text.
         """
         if self._costs is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ TINY = {
 
 class Texts:
     """What an evaluator needs of a task of texts."""
+
+    comparisons: ClassVar[dict] = {}
+    metrics: ClassVar[dict] = {"top1": "max"}
 
     def __init__(self) -> None:
         g = torch.Generator().manual_seed(0)

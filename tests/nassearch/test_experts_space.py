@@ -35,7 +35,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "space": "experts",
         "model": str(folder / "model"),
         "task": f"causal-lm:text:{folder / 'text'},block=16,cache={folder / 'cache'}",
-        "objectives": ["nll:min", "size_mb:min", "active_params_m:min", "active_experts:min"],
+        "objectives": ["nll:min", "esap:max", "size_mb:min", "active_experts:min"],
+        "constraints": ["esap >= 1", "sch.4.4 >= 1", "srp.4 >= 1"],
         "num_evals": 6,
         "batch_size": 3,
         "strategy": "nsga2",
@@ -51,7 +52,9 @@ def test_experts_are_searched_calibrated_and_untrained(run: Run) -> None:
     net: Any = run.supernet()
     assert net.calibrated
     assert float(net.statistics[0].tokens) > 0
-    assert {"nll", "size_mb", "active_params_m", "active_experts"} <= set(run.front[0].values)
+    assert {"nll", "esap", "kl", "size_mb", "active_params_m", "active_experts"} <= set(run.front[0].values)
+    assert {"esap", "kl", "sch.4.4", "srp.4"} <= set(run.front[0].report)
+    assert 1 <= run.front[0].values["sch.4.4"] <= 100
     original: Any = hf.OlmoeForCausalLM.from_pretrained(run.config.model)
     inputs = net.example_inputs()
     with torch.no_grad():

@@ -50,12 +50,18 @@ class Operator(ABC):
         all_rows: Whether the router keeps all its rows. A stock class cannot hold that: experts answer for several.
         constants: Whether the others become constants.
         calibrated: Whether it needs calibration.
+        offered: Whether a space has it without being asked to.
     """
 
     name: ClassVar[str]
+    offered: ClassVar[bool] = True
     all_rows: ClassVar[bool] = False
     constants: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
+
+    def impossible(self, block: Block, keep: int) -> str | None:
+        """Return why a block cannot keep so many experts by this operator; None (the default) where it can."""
+        return None
 
     @abstractmethod
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:

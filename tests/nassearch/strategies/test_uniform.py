@@ -3,6 +3,7 @@ from expert_layers import experts_like, size
 
 from nassearch.errors import ConfigError
 from nassearch.strategies import make_strategy
+from search_spaces import Gene, SearchSpace
 
 
 def test_all_layers_are_alike_and_all_such_networks_are_asked() -> None:
@@ -54,3 +55,11 @@ def test_bad_fixed_values_are_told_together() -> None:
     assert "'op' fixes nothing" in text
     with pytest.raises(ConfigError, match="must be text"):
         make_strategy("uniform", experts_like(), objectives=["nll:min"], fixed=3)
+
+
+def test_layers_with_other_choices_share_the_values_that_all_have() -> None:
+    genes = [Gene("keep.0", (2, 4, 8)), Gene("keep.1", (4, 6, 8)), Gene("w.0", (1, 2)), Gene("w.1", (3, 4))]
+    s = make_strategy("uniform", SearchSpace("mixed", genes), objectives=["nll:min"])
+    archs = s.space.decode(s.ask(50))
+    assert {(a["keep.0"], a["keep.1"]) for a in archs} == {(4, 4), (8, 8)}
+    assert len(archs) == 2 * 2 * 2

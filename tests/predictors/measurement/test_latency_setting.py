@@ -76,7 +76,7 @@ def test_all_faults_come_together():
     assert len(e.value.faults) == 7
     for part in ("1x", "did you mean 'onnxruntime'", "did you mean 'threads'", "batch=0", "twice", "float32", "'oops'"):
         assert part in text
-    assert "allowed keys: batch, threads, dtype, resolution, sequence, budget_ms" in text
+    assert "allowed keys: batch, threads, dtype, resolution, sequence, phase, experts, budget_ms" in text
 
 
 @pytest.mark.parametrize(

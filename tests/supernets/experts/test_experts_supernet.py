@@ -227,6 +227,8 @@ def test_active_costs() -> None:
     expert = 3 * 16 * 16
     assert round(costs["active_params_m"][0] * 1e6) == whole - 3 * 5 * expert
     assert round(costs["active_params_m"][1] * 1e6) == whole - 3 * 4 * 16 - (7 + 7 + 6) * expert
+    buffers = sum(b.numel() * b.element_size() for b in make_moe("olmoe").buffers())
+    np.testing.assert_allclose(costs["active_size_mb"], 4 * costs["active_params_m"] + buffers / 1e6)
 
 
 def test_costs_of_a_model_without_a_cache_are_the_same() -> None:

@@ -1,0 +1,250 @@
+"""Metrics of how a configuration routes, by name: load balance, locality, caches of experts, divergence of texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from supernets.base import Inputs, call, inputs_to
+from supernets.errors import SupernetError
+from supernets.experts import balance, locality
+from supernets.experts.blocks import Block
+
+if TYPE_CHECKING:
+    from supernets.experts.supernet import ExpertSupernet
+
+BEHAVIOURS: Mapping[str, str] = {
+    "load_entropy": "evenness of the experts' loads, percent; mean over the layers",
+    "load_max_mean": "load of the busiest expert in units of the mean; mean over the layers",
+    "dead_experts": "experts that no token is routed to, percent",
+    "routing_js": "Jensen-Shannon divergence of the routings of two domains, bits; mean over pairs and layers",
+    "srp.M": "how well the experts of M tokens in a row are predicted by one set of experts, percent",
+    "sch.M.C": "hits in a cache of C experts a layer that sees M tokens ahead, percent",
+    "sch.M.SIZE": "the same, where the caches of all layers have a SIZE together, such as 64mb",
+    "transfer_ms.M.SIZE.RATE": "time a token waits for experts that are not in the caches, at a RATE such as 12gbs",
+}
+_BYTES = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
+_NAMES = re.compile(
+    r"(?P<plain>load_entropy|load_max_mean|dead_experts|routing_js)|srp\.(?P<srp>\d+)"
+    r"|sch\.(?P<sch>\d+)\.(?P<size>\d+(?:[kmg]b)?)"
+    r"|transfer_ms\.(?P<ahead>\d+)\.(?P<memory>\d+[kmg]b)\.(?P<rate>\d+[mg]bs)"
+)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """A metric, read from its name.
+
+    Attributes:
+        name: The name.
+        kind: What stands before the first dot.
+        window: Tokens of a window or look-ahead; 0 where there is none.
+        experts: Experts in the cache of a layer, where given.
+        memory: Bytes of the caches of all layers, where given.
+        bandwidth: Bytes a second, where given.
+    """
+
+    name: str
+    kind: str
+    window: int = 0
+    experts: int | None = None
+    memory: float | None = None
+    bandwidth: float = 0.0
+
+    @property
+    def cached(self) -> bool:
+        """Whether caches are simulated for it."""
+        return self.kind in ("sch", "transfer_ms")
+
+
+def parse(name: str) -> Behaviour:
+    """Return the metric of a name.
+
+    Raises:
+        SupernetError: There is none of that name, or a number in it is 0.
+    """
+    found = _NAMES.fullmatch(name)
+    if found is None or re.search(r"(?<!\d)0+(?!\d)", name):
+        raise SupernetError(
+            f"{name!r} is no metric of experts; write {', '.join(BEHAVIOURS)} with whole numbers above 0, for example "
+            "srp.16, sch.16.8, sch.16.64mb or transfer_ms.16.64mb.12gbs"
+        )
+    if found["plain"]:
+        return Behaviour(name, name)
+    if found["srp"]:
+        return Behaviour(name, "srp", int(found["srp"]))
+    if found["sch"]:
+        size = found["size"]
+        if size.isdecimal():
+            return Behaviour(name, "sch", int(found["sch"]), experts=int(size))
+        return Behaviour(name, "sch", int(found["sch"]), memory=_bytes(size))
+    rate = _bytes(found["rate"].removesuffix("s"))
+    return Behaviour(name, "transfer_ms", int(found["ahead"]), memory=_bytes(found["memory"]), bandwidth=rate)
+
+
+def _bytes(text: str) -> float:
+    return int(text[:-2]) * _BYTES[text[-2:]]
+
+
+def expert_bytes(block: Block) -> int:
+    """Return the size of one expert of a block as it is now: at its width, in the dtype of the model."""
+    numbers = 0
+    for name, tensor in block.common.items():
+        each = int(tensor[0].numel())
+        numbers += each if name == "down_bias" else each // block.width * block.setting.width
+    return numbers * block.tensors["down_proj"].element_size()
+
+
+class Watch:
+    """Sums up the routing of one block, batch by batch.
+
+    Args:
+        block: The block, with the configuration that is watched.
+        metrics: What is wanted.
+        capacity: Metric name -> experts in the block's cache.
+    """
+
+    def __init__(self, block: Block, metrics: Sequence[Behaviour], capacity: Mapping[str, int]) -> None:
+        self._metrics, self.capacity = metrics, capacity
+        self.bytes = expert_bytes(block)
+        self._present = _present(block)
+        self.counts: dict[str, NDArray[np.float64]] = {}
+        self.histograms = {m.window: np.zeros(m.window + 1) for m in metrics if m.kind == "srp"}
+        self.hits = dict.fromkeys((m.name for m in metrics if m.cached), 0.0)
+        self.accesses = 0.0
+        self.tokens = 0
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, index: Tensor, chosen: Tensor) -> None:
+        """Take the experts of all tokens ``[T, k]`` and their weights; those of weight 0 are not asked."""
+        self._seen.append((index.detach(), chosen.detach()))
+
+    def finish(self, group: str, mask: NDArray[np.bool_]) -> None:
+        """Sum up what one batch has shown.
+
+        Args:
+            group: Its domain.
+            mask: Which tokens are real, bool ``[S, T]``.
+        """
+        trace = np.where(mask[:, :, None], self._trace(mask.shape), -1)
+        n = len(self._present)
+        asked = np.bincount(trace[trace >= 0].ravel(), minlength=n).astype(np.float64)
+        self.counts[group] = self.counts.get(group, np.zeros(n)) + asked
+        self.tokens += int(mask.sum())
+        for window, histogram in self.histograms.items():
+            histogram += locality.segment_histogram(trace, n, window)
+        simulated: dict[tuple[int, int], tuple[float, float]] = {}
+        for metric in self._metrics:
+            if not metric.cached:
+                continue
+            key = (metric.window, self.capacity[metric.name])
+            if key not in simulated:
+                hits, accesses = locality.cache_hits(trace, n, *key)
+                simulated[key] = float(hits.sum()), float(accesses.sum())
+            self.hits[metric.name] += simulated[key][0]
+        self.accesses += next((a for _, a in simulated.values()), 0.0)
+
+    def _trace(self, shape: Sequence[int]) -> NDArray[np.int64]:
+        """Return the experts of the tokens of the last batch, int64 ``[S, T, k]``, -1 for those of weight 0."""
+        if not self._seen:  # the block computed nothing
+            return np.empty((*shape, 0), dtype=np.int64)
+        (index, chosen), self._seen = self._seen[-1], []
+        places = torch.searchsorted(self._present.to(index.device), index.contiguous())
+        return places.masked_fill(chosen == 0, -1).cpu().numpy().reshape(*shape, index.shape[1])
+
+    @property
+    def load(self) -> NDArray[np.float64]:
+        """Routings of each expert by all texts, ``[E]``."""
+        return np.sum(list(self.counts.values()), axis=0)
+
+
+def _present(block: Block) -> Tensor:
+    """Return the experts that can be asked, ascending: indices into the bank or the model's experts."""
+    plan = block.setting.plan
+    if plan.target is None:
+        rows = block.n_experts if plan.bank is None else len(plan.bank["down_proj"])
+        return torch.arange(rows)
+    real = plan.target if plan.places is None else plan.target[plan.places < 0]
+    return torch.unique(real).cpu()
+
+
+def observe(net: ExpertSupernet, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
+    """Return metrics of how the active configuration routes texts.
+
+    Args:
+        net: The supernet; its active configuration is watched.
+        metrics: Names, see `BEHAVIOURS`.
+        groups: Domain -> batches of inputs by name.
+
+    Raises:
+        SupernetError: An unknown name, no text, too short a text for a window, or one domain where two are needed.
+    """
+    wanted = [parse(name) for name in metrics]
+    total = sum(expert_bytes(b) for b in net.blocks)
+    capacity = {m.name: m.experts or int((m.memory or 0.0) // total) for m in wanted if m.cached}
+    watches = [Watch(b, wanted, capacity) for b in net.blocks]
+    device = next(net.model.parameters()).device
+    training = net.training
+    try:
+        net.eval()
+        for block, watch in zip(net.blocks, watches, strict=True):
+            block.setting.watcher = watch
+        with torch.no_grad():
+            for group, batches in groups.items():
+                for batch in batches:
+                    _run(net, watches, group, inputs_to(batch, device), wanted)
+    finally:
+        for block in net.blocks:
+            block.setting.watcher = None
+        net.train(training)
+    if not watches[0].tokens:
+        raise SupernetError("no text was given to watch the routing of")
+    if any(m.kind == "routing_js" for m in wanted) and len(watches[0].counts) < 2:
+        raise SupernetError(
+            "routing_js compares domains, and there is one; name several, for example causal-lm:text:DIR,domains=files"
+        )
+    return {m.name: _value(m, watches) for m in wanted}
+
+
+def _run(net: Any, watches: list[Watch], group: str, batch: Inputs, wanted: Sequence[Behaviour]) -> None:
+    if isinstance(batch, tuple):
+        raise SupernetError("the routing of a language model is watched on inputs by name, with input_ids")
+    shape = tuple(batch["input_ids"].shape)
+    longest = max((m.window for m in wanted if m.kind == "srp"), default=0)
+    if longest > shape[1]:
+        raise SupernetError(
+            f"srp.{longest} needs texts of {longest} tokens; they have {shape[1]}: give a smaller window"
+        )
+    call(net, batch)
+    mask = batch.get("attention_mask")
+    real = np.ones(shape, dtype=bool) if mask is None else mask.bool().cpu().numpy()
+    for watch in watches:
+        watch.finish(group, real)
+
+
+def _value(metric: Behaviour, watches: Sequence[Watch]) -> float:
+    loads = [w.load for w in watches if w.load.any()]
+    match metric.kind:
+        case "load_entropy":
+            return 100 * float(np.mean([balance.load_entropy(c) for c in loads]))
+        case "load_max_mean":
+            return float(np.mean([balance.load_max_mean(c) for c in loads]))
+        case "dead_experts":
+            return 100 * balance.dead_share(np.concatenate(loads))
+        case "routing_js":
+            return balance.mean_divergence([list(w.counts.values()) for w in watches if w.load.any()])
+        case "srp":
+            histogram = np.sum([w.histograms[metric.window] for w in watches], axis=0)
+            return 100 * locality.segment_performance(histogram)[0]
+        case "sch":
+            hits, accesses = (sum(v) for v in ((w.hits[metric.name] for w in watches), (w.accesses for w in watches)))
+            return 100 * hits / accesses if accesses else 100.0
+    misses = [(w.accesses - w.hits[metric.name]) / w.tokens for w in watches]
+    return locality.transfer_ms(misses, [w.bytes for w in watches], metric.bandwidth)

@@ -1,0 +1,127 @@
+"""Metrics of routing against what extracted stock models route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_experts_operators import configured
+from tiny_moe import batches, make_moe
+
+from supernets import SupernetError, convert, observing_family
+from supernets.experts.balance import load_max_mean, mean_divergence
+from supernets.experts.behaviour import BEHAVIOURS, expert_bytes, parse
+from supernets.experts.locality import cache_hits, segment_histogram, segment_performance
+
+
+def traces(model: Any, groups: dict[str, list[dict[str, torch.Tensor]]]) -> dict[str, list[list[np.ndarray]]]:
+    """Return by hooks which experts each layer of a stock model computes: group -> batch -> layer -> [S, T, k]."""
+    seen: list[torch.Tensor] = []
+    hooks = [
+        m.register_forward_pre_hook(lambda module, args: seen.append(args[1] if len(args) > 1 else None))
+        for m in model.modules()
+        if type(m).__name__.endswith("Experts")
+    ]
+    found: dict[str, list[list[np.ndarray]]] = {}
+    for name, inputs in groups.items():
+        for batch in inputs:
+            seen.clear()
+            with torch.no_grad():
+                model(**batch)
+            found.setdefault(name, []).append([t.numpy().reshape(*batch["input_ids"].shape, -1) for t in seen])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def unpadded(n: int, seed: int) -> list[dict[str, torch.Tensor]]:
+    made = batches(n, seed=seed)
+    return [{**b, "attention_mask": torch.ones_like(b["input_ids"])} for b in made]
+
+
+def test_metrics_are_those_of_what_the_extracted_model_routes() -> None:
+    net = convert(make_moe("olmoe"), calibration=batches(), keep=[4, 8], k=[2, 3], operators=["drop"])
+    arch = configured(net, keep=4, k=2)
+    groups = {"a": unpadded(2, 3), "b": unpadded(1, 4)}
+    net.activate(arch)
+    block_bytes = expert_bytes(net.blocks[0])
+    size = f"{2 * 3 * block_bytes // 1000 + 1}kb"  # two experts of each of three layers
+    names = [
+        "load_max_mean",
+        "dead_experts",
+        "routing_js",
+        "srp.4",
+        "sch.3.2",
+        f"sch.3.{size}",
+        f"transfer_ms.3.{size}.2gbs",
+    ]
+    values = net.observe(names, groups)
+    found = traces(net.extract(arch).eval(), groups)
+    layers = [[np.concatenate([b[i] for b in found[g]]) for g in ("a", "b")] for i in range(3)]
+    counts = [[np.bincount(t.ravel(), minlength=4) for t in texts] for texts in layers]
+    assert values["load_max_mean"] == pytest.approx(np.mean([load_max_mean(a + b) for a, b in counts]))
+    assert values["dead_experts"] == pytest.approx(100 * np.mean([(a + b == 0).mean() for a, b in counts]))
+    assert values["routing_js"] == pytest.approx(mean_divergence(counts))
+    whole = [np.concatenate(texts) for texts in layers]
+    histogram = sum(segment_histogram(t, 4, 4) for t in whole)
+    assert values["srp.4"] == pytest.approx(100 * segment_performance(histogram)[0])
+    hits, accesses = np.array([[v.sum() for v in cache_hits(t, 4, 3, 2)] for t in whole]).T
+    assert values["sch.3.2"] == values[f"sch.3.{size}"] == pytest.approx(100 * hits.sum() / accesses.sum())
+    tokens = whole[0].shape[0] * whole[0].shape[1]
+    assert values[f"transfer_ms.3.{size}.2gbs"] == pytest.approx(
+        1e3 * ((accesses - hits) / tokens).sum() * block_bytes / 2e9
+    )
+    assert net.observe(names, groups) == values
+    assert all(b.setting.watcher is None for b in net.blocks)
+
+
+@pytest.mark.parametrize("op", ["m-smoe", "mone"])
+def test_merged_experts_are_one_and_constants_are_none(op: str) -> None:
+    """Rows of the router that share an expert load it once; constants are in memory anyway."""
+    net = convert(make_moe("olmoe"), calibration=batches(), keep=[3, 8], k=[3], operators=["drop", op])
+    net.activate(configured(net, keep=3, op=op))
+    values = net.observe(["sch.1.3", "dead_experts", "transfer_ms.1.1gb.1gbs"], {"all": unpadded(2, 3)})
+    assert values == {"sch.1.3": 100.0, "dead_experts": 0.0, "transfer_ms.1.1gb.1gbs": 0.0}
+
+
+def test_experts_of_weight_zero_and_padding_are_not_asked() -> None:
+    net = convert(make_moe("olmoe"), calibration=batches(), keep=[8], k=[3], top_p=[0.01, 1.0])
+    net.activate(configured(net, top_p=0.01))  # one expert a token
+    (batch,) = batches(1)
+    real = int(batch["attention_mask"].sum())
+    values = net.observe(["sch.1.1", "transfer_ms.1.1kb.1gbs"], {"all": [batch]})
+    size = expert_bytes(net.blocks[0])
+    assert values["transfer_ms.1.1kb.1gbs"] == pytest.approx(1e3 * 3 * size / 1e9)  # no cache: each token loads one
+    assert 0 < values["sch.1.1"] < 100
+    assert real < batch["input_ids"].numel()
+
+
+def test_size_of_an_expert_follows_width() -> None:
+    net = convert(make_moe("gpt_oss"), calibration=batches(), width=[8, 16], keep=[8])
+    largest = expert_bytes(net.blocks[0])
+    assert largest * 8 == sum(t.numel() * t.element_size() for t in net.blocks[0].tensors.values())
+    net.activate(configured(net, width=8))
+    one = net.extract(net.active).get_submodule(net.blocks[0].name).experts
+    assert expert_bytes(net.blocks[0]) * 8 == sum(p.numel() * p.element_size() for p in one.parameters())
+
+
+def test_names_are_read_and_faults_told() -> None:
+    assert (parse("sch.16.8").experts, parse("sch.16.64mb").memory) == (8, 64e6)
+    assert parse("transfer_ms.16.64mb.12gbs").bandwidth == 12e9
+    for name in ("srp", "srp.0", "sch.16", "sch.16.mb", "transfer_ms.16.8.1gbs", "load_entropy.2", "srp.4.4"):
+        with pytest.raises(SupernetError, match=r"write load_entropy, .*for example srp\.16"):
+            parse(name)
+    family: Any = observing_family("srp.16")
+    assert family.behaviour_fault("srp.16") is None
+    assert "needs texts of 16 tokens; they have 9" in family.behaviour_fault("srp.16", tokens=9)
+    assert observing_family("nll") is None
+    assert all(observing_family(usage) is family for usage in BEHAVIOURS)
+    net = convert(make_moe("olmoe"), calibration=batches())
+    with pytest.raises(SupernetError, match="compares domains, and there is one"):
+        net.observe(["routing_js"], {"all": batches(1)})
+    with pytest.raises(SupernetError, match="needs texts of 16 tokens; they have 9"):
+        net.observe(["srp.16"], {"all": batches(1)})
+    with pytest.raises(SupernetError, match="no text"):
+        net.observe(["load_entropy"], {})
