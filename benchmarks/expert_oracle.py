@@ -5,60 +5,30 @@
 
 The oracle is NAEE's (Lu et al., 2024): in each layer all subsets of the kept size are tried, and the one whose output
 is nearest to the whole layer's (Frobenius norm over the calibration probes) stays. It knows single layers, not the
-loss: a search may do better. Rows as in `expert_search`, with method ``naee``.
+loss: a search may do better. The search does not have it among its operators. Rows as in `expert_search`, with method
+``naee``.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from expert_jobs import ALL, block_losses, expert_mb
-from expert_search import COLUMNS, OPERATORS, REMOVED, Job
-from rows import append_row, machine, read_rows
+from expert_jobs import ALL
+from expert_search import OPERATORS, REMOVED, Job, uniform_rows
+from rows import read_rows
 
-from supernets.experts import Request, get_operator, list_criteria
-from supernets.experts.probing import mix, probe_inputs, probe_outputs
-
-
-def best_subset(block: Any, statistics: Any, keep: int) -> list[int]:
-    """Return the experts whose layer's output is nearest to the whole layer's, of all subsets of a size."""
-    x, outputs = probe_inputs(block, statistics), probe_outputs(block, statistics)
-    full = mix(block, outputs, x)
-    subsets = [list(s) for s in itertools.combinations(range(block.n_experts), keep)]
-    return min(subsets, key=lambda s: float((full - mix(block, outputs, x, s)).square().sum()))
-
-
-def oracle_losses(job: Job, keep: int) -> tuple[np.ndarray[Any, Any], list[list[int]]]:
-    """Return the report losses of the model with the best subset in each layer, and the subsets."""
-    net: Any = job.scores.net
-    chosen = [best_subset(b, s, keep) for b, s in zip(net.blocks, net.statistics, strict=True)]
-    with net.activated(job.scores.full):
-        for block, statistics, kept in zip(net.blocks, net.statistics, chosen, strict=True):
-            others = [e for e in range(block.n_experts) if e not in kept]
-            request = Request([*kept, *others], kept, frozenset())
-            block.setting.plan = get_operator("drop").plan(block, statistics, request)
-        return block_losses(net, job.scores.report), chosen
+from supernets.experts import list_criteria
 
 
 def write_oracle(job: Job, removed: float) -> None:
     """Append the oracle's row."""
-    net, began = job.scores.net, time.process_time()
-    experts = max(net.choices.keep)  # type: ignore[attr-defined]
-    losses, chosen = oracle_losses(job, round((1 - removed) * experts))
-    change = losses - job.base
-    size = net.analytic(net.space.largest[None])["size_mb"][0] - removed * expert_mb(net, net.space.largest[None])[0]
-    figures = [losses.mean(), change.mean(), change.std(ddof=1) / np.sqrt(len(change))]
-    append_row(job.args.out, COLUMNS, [
-        job.domain, job.seed, removed, "naee", 0, f"{size:.4f}", f"{1 - removed:.4f}", "", "",
-        *(f"{f:.5f}" for f in figures), f"{time.process_time() - began:.0f}", json.dumps(chosen), machine(),
-    ])  # fmt: skip
+    began = time.process_time()
+    names, rows = uniform_rows(job.scores.net, removed)
+    job.write(str(removed), "naee", rows[names.index("uniform:reap:naee")], 0, began)
 
 
 def print_regret(path: Path) -> None:
@@ -91,9 +61,10 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in args.seeds:
         job = Job(ALL, seed, args)
+        oracle = Job(ALL, seed, args, criteria=["reap", "frequency"], operators=["drop", "naee"])
         for removed in REMOVED:
             if job.missing(str(removed), "naee"):
-                write_oracle(job, removed)
+                write_oracle(oracle, removed)
             job.at_budget(removed)
     print_regret(args.out)
 

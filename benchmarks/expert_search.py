@@ -128,14 +128,16 @@ class Job:
         domain: One of the domains, or all.
         seed: Of blocks and strategies.
         args: Of the command line.
+        **choices: Of `supernets.convert`. Default: criteria and operators of the command line.
     """
 
-    def __init__(self, domain: str, seed: int, args: argparse.Namespace) -> None:
+    def __init__(self, domain: str, seed: int, args: argparse.Namespace, **choices: Any) -> None:
         self.domain, self.seed, self.args = domain, seed, args
         self.done = {
             (r["removed"], r["method"]) for r in read_rows(args.out) if (r["domain"], r["seed"]) == (domain, str(seed))
         }
-        self.scores = open_job(args, domain, seed, criteria=args.criteria, operators=args.operators)
+        given = {"criteria": args.criteria, "operators": args.operators}
+        self.scores = open_job(args, domain, seed, **{**given, **choices})
         self.base = self.scores.losses(self.scores.full)
 
     def missing(self, removed: str, method: str) -> bool:

@@ -98,20 +98,13 @@ def test_kept_scores_are_not_computed_again(script, net, tmp_path):
     assert np.allclose(again.losses(again.full), losses, atol=1e-5)
 
 
-def test_the_oracle_finds_the_only_experts_that_are_used(script, net):
+def test_regret_is_relative_to_the_oracle_of_the_same_seed_and_budget(script, tmp_path, capsys):
     oracle = script("expert_oracle")
-    block, statistics = net.blocks[0], net.statistics[0]
-    with torch.no_grad():
-        block.tensors["down_proj"][[0, 1, 2, 5]] = 0  # these add nothing, but take part in the softmax
-        block.router_weight[[0, 1, 2, 5]] = -100 * block.router_weight[[3, 4, 6, 7]].sum(0)
-    kept = oracle.best_subset(block, statistics, 4)
-    x, outputs = oracle.probe_inputs(block, statistics), oracle.probe_outputs(block, statistics)
-    full = oracle.mix(block, outputs, x)
-
-    def error(subset):
-        return float((full - oracle.mix(block, outputs, x, list(subset))).square().sum())
-
-    assert error(kept) == min(error(s) for s in combinations(range(8), 4))
+    path = tmp_path / "out.csv"
+    lines = ["domain,seed,removed,method,nll,delta_nll", "all,0,0.5,naee,2.0,0.1", "all,0,0.5,searched,2.02,0.12"]
+    path.write_text("\n".join([*lines, "all,1,0.5,searched,9,9"]))
+    oracle.print_regret(path)
+    assert capsys.readouterr().out == "0.5 searched: loss +1.0 %, rise +20.0 % (1 seeds)\n"
 
 
 def test_balance_loss_is_one_where_the_load_is_even_and_more_elsewhere(script):
