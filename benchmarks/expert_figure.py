@@ -16,18 +16,25 @@ from rows import read_rows
 
 Row = dict[str, str]
 MARKS = {"searched": "*", "evoesap": "s", "additive-mip": "D", "additive-counts": "^"}
+COLOURS = [f"C{i}" for i in range(10) if i != 3] + ["k", "gold", "navy", "lime", "teal", "plum", "tan", "brown"]
 NAMES = {"searched": "searched", "evoesap": "counts only (EvoESAP)", "additive-mip": "additive MIP",
          "additive-counts": "additive MIP, counts only"}  # fmt: skip
 
 
 def curves(rows: Sequence[Row], domain: str) -> dict[str, list[tuple[float, float]]]:
-    """Return method -> (share of the expert memory, rise) by size, of the networks that no budget ruled."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """Return name -> (share of the expert memory, rise) by size, means over seeds: the front, and uniform networks.
+
+    A uniform network's name is its criterion or, where its experts are not simply dropped, its operator.
+    """
+    found: dict[str, dict[float, list[float]]] = {}
     for r in rows:
-        if r["domain"] == domain and not r["removed"]:
-            name = r["method"] if r["method"] == "front" else ":".join(r["method"].split(":")[1:2])
-            found.setdefault(name, []).append((float(r["expert_share"]), float(r["delta_nll"])))
-    return {name: sorted(points) for name, points in found.items()}
+        method, *rest = r["method"].split(":")
+        if r["domain"] != domain or method not in ("front", "uniform"):
+            continue
+        dropped = len(rest) < 2 or rest[1] == "drop"
+        name = "front" if method == "front" else rest[0] if dropped else f"{rest[1]} (operator)"
+        found.setdefault(name, {}).setdefault(float(r["expert_share"]), []).append(float(r["delta_nll"]))
+    return {n: sorted((share, float(np.mean(v))) for share, v in points.items()) for n, points in found.items()}
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -35,11 +42,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     domains = list(dict.fromkeys(r["domain"] for r in rows))
-    figure = Figure(figsize=(6.4 * len(domains), 4.8), layout="constrained")
+    figure = Figure(figsize=(8.4 * len(domains), 5.2), layout="constrained")
     for number, domain in enumerate(domains, start=1):
         axes = figure.add_subplot(1, len(domains), number)
-        for name, points in curves(rows, domain).items():
-            style = {"color": "C3", "lw": 2, "zorder": 3} if name == "front" else {"lw": 0.8, "ls": "--", "alpha": 0.8}
+        for at, (name, points) in enumerate(curves(rows, domain).items()):
+            color = COLOURS[at % len(COLOURS)]
+            style = (
+                {"color": "C3", "lw": 2, "zorder": 3} if name == "front" else {"color": color, "lw": 0.8, "ls": "--"}
+            )
             label = "searched front" if name == "front" else f"uniform, {name}"
             axes.plot(*zip(*points, strict=True), label=label, marker=".", **style)
         for method, mark in MARKS.items():
@@ -54,9 +64,9 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 )  # fmt: skip
         axes.set(xlabel="share of the expert memory that is left", ylabel="rise of the loss on the report split, nats")
         axes.set_title(f"domain: {domain}")
-        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_yscale("symlog", linthresh=0.01)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=110)
 
 

@@ -153,3 +153,13 @@ def test_every_method_meets_the_budget_and_a_stopped_job_goes_on(script, net, tm
     uniform = [float(r["kl_search"]) for m, r in found.items() if m.startswith("uniform")]
     assert float(found["searched"]["kl_search"]) <= min(uniform)
     assert any(r["method"] == "front" for r in rows)
+
+
+def test_curves_are_means_over_seeds_by_size(script):
+    figure = script("expert_figure")
+    cells = [("uniform:reap:drop", 0.5, 0.2), ("uniform:reap:drop", 0.5, 0.4), ("uniform:reap:drop:12", 0.75, 0.1)]
+    cells += [("uniform:reap:ream", 0.5, 0.3), ("front", 0.6, 0.1), ("searched", 0.5, 0.1), ("uniform:width", 0.5, 0.7)]
+    rows = [{"domain": "all", "method": m, "expert_share": str(s), "delta_nll": str(d)} for m, s, d in cells]
+    found = figure.curves([*rows, {**rows[0], "domain": "python", "delta_nll": "9"}], "all")
+    assert set(found) == {"reap", "ream (operator)", "front", "width"}
+    assert np.allclose(found["reap"], [(0.5, 0.3), (0.75, 0.1)])
