@@ -158,7 +158,8 @@ def _macs_without_experts(model: nn.Module, blocks: list[Block], inputs: Mapping
     for tensor in (*model.parameters(), *model.buffers()):
         data = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
         memo[id(tensor)] = nn.Parameter(data, requires_grad=False) if isinstance(tensor, nn.Parameter) else data
-    twin = deepcopy(model, memo)
+    twin: Any = deepcopy(model, memo)
+    twin.config.use_cache = True  # without a cache transformers looks into position ids, which have no values here
     for block in blocks:
         experts: Any = twin.get_submodule(block.name).experts
         experts.forward = lambda x, *_: torch.zeros_like(x)

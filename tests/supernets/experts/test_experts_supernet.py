@@ -231,6 +231,16 @@ def test_active_costs() -> None:
     np.testing.assert_allclose(costs["active_size_mb"], 4 * costs["active_params_m"] + buffers / 1e6)
 
 
+def test_costs_of_a_model_without_a_cache_are_the_same() -> None:
+    """Trained models often say ``use_cache: false``; transformers then reads position ids, which the count has not."""
+    models = [make_moe("qwen3_moe") for _ in range(2)]
+    models[1].config.use_cache = False
+    nets = [convert(m, keep=[4, 8], k=[3]) for m in models]
+    costs = [n.analytic(n.space.sample(4, np.random.default_rng(0))) for n in nets]
+    assert all(np.array_equal(costs[0][m], costs[1][m]) for m in costs[0])
+    assert nets[1].model.config.use_cache is False
+
+
 def test_dense_models_are_refused() -> None:
     """A dense model is refused, with the space that fits it."""
     config = hf.LlamaConfig(
