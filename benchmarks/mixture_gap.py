@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 Mixed = dict[str, Any]
 SANDWICH = {"random_subnets": 1, "distillation": False}  # three passes a step, all on labels, as in the paper
+LAYER: Mixed = {"mixture": "layer", "experts": 2}
 NEURON: Mixed = {"mixture": "neuron", "experts": 2}
 # Way -> method, its options, epochs as a multiple of those from scratch, options of the supernet.
 WAYS: dict[str, tuple[str, dict[str, Any], int, Mixed]] = {
     "hat": ("single-path", {}, 1, {}),
     "hat-3x": ("single-path", {}, 3, {}),
     "sandwich": ("sandwich", SANDWICH, 1, {}),
-    "layer": ("sandwich", SANDWICH, 1, {"mixture": "layer", "experts": 2}),
+    "layer": ("sandwich", SANDWICH, 1, LAYER),
     "neuron": ("sandwich", SANDWICH, 1, NEURON),
     "neuron-average": ("sandwich", SANDWICH, 1, {**NEURON, "mixture_options": {"encoding": "average"}}),
     "neuron-one-hot": ("sandwich", SANDWICH, 1, {**NEURON, "mixture_options": {"encoding": "one-hot"}}),
@@ -45,7 +46,7 @@ WAYS: dict[str, tuple[str, dict[str, Any], int, Mixed]] = {
     "neuron-m4": ("sandwich", SANDWICH, 1, {"mixture": "neuron", "experts": 4}),
     "neuron-cold": ("sandwich", SANDWICH, 1, {**NEURON, "mixture_options": {"temperature": 0.25}}),
     "neuron-copies": ("sandwich", SANDWICH, 1, {**NEURON, "mixture_options": {"init": "copies"}}),
-    "layer-average": ("sandwich", SANDWICH, 1, {"mixture": "layer", "experts": 2, "mixture_options": {"encoding": "average"}}),
+    "layer-average": ("sandwich", SANDWICH, 1, {**LAYER, "mixture_options": {"encoding": "average"}}),
     "sandwich-distilled": ("sandwich", {**SANDWICH, "distillation": True}, 1, {}),
     "neuron-distilled": ("sandwich", {**SANDWICH, "distillation": True}, 1, NEURON),
     "neuron-single-path": ("single-path", {}, 3, NEURON),
@@ -103,10 +104,12 @@ def run_job(way: str, seed: int, args: argparse.Namespace) -> None:
         passes = steps * (1 if method == "single-path" else 3)
         row = [way, seed, method, times * EPOCHS, steps, passes, f"{spent:.0f}", *(f"{e:.4f}" for e in ends), machine()]
         append_row(training, TRAINED, row)
+    if args.train_only:
+        return
     first = args.work / "gap-scratch"
     folder = first if not read_rows(out) else args.work / f"gap-{way}-{seed}"
     measure_gap(
-        run, architectures=args.architectures, epochs=EPOCHS, seeds=len(SCRATCH_SEEDS), seed=SCRATCH_SEEDS[0],
+        run, architectures=args.architectures, epochs=EPOCHS, seeds=args.scratch_seeds, seed=SCRATCH_SEEDS[0],
         metric=METRIC, reuse=None if folder == first else first, out=folder,
     )  # fmt: skip
     networks: dict[int, dict[int, Any]] = {}
@@ -115,7 +118,7 @@ def run_job(way: str, seed: int, args: argparse.Namespace) -> None:
     rows = []
     for number, by_seed in sorted(networks.items()):
         one = by_seed[SCRATCH_SEEDS[0]]
-        scratch = [repr(by_seed[s].scratch.get(METRIC, math.nan)) for s in SCRATCH_SEEDS]
+        scratch = [repr(by_seed[s].scratch.get(METRIC, math.nan)) if s in by_seed else "" for s in SCRATCH_SEEDS]
         told = [f"{one.params_m:.6f}", f"{one.macs_m:.6f}", repr(one.inherited[METRIC])]
         rows.append([way, seed, number, *told, *scratch, " ".join(map(str, one.genotype))])
     for row in rows:  # together: a job without all of its rows would count as done
@@ -131,7 +134,7 @@ def tables(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[s
     for row in read_rows(path):
         jobs.setdefault((row["way"], row["seed"]), []).append(row)
     first = next(iter(jobs.values()))
-    scratch = np.array([[float(r[f"scratch_{s}"]) for s in SCRATCH_SEEDS] for r in first])
+    scratch = np.array([[float(r[f"scratch_{s}"] or "nan") for s in SCRATCH_SEEDS] for r in first])
     inherited: dict[str, list[NDArray[np.float64]]] = {}
     for (way, _), rows in jobs.items():
         if [r["genotype"] for r in rows] != [r["genotype"] for r in first]:
@@ -146,18 +149,18 @@ def figures(path: Path, base: str) -> dict[str, dict[str, Estimate]]:
     Beside those of the library: each less that of ``base``; ``cut``, by how many percent the MAE is less.
     """
     scratch, params, inherited = tables(path)
-    true, counts = scratch.mean(1), resampled(len(scratch))
+    true, counts = np.nanmean(scratch, 1), resampled(len(scratch))
     drawn = {
         way: {
-            name: np.mean([agreement(told, true, "min", counts)[name] for told in by_seed], axis=0)
-            for name in _FIGURES
+            name: np.mean([agreement(told, true, "min", counts)[name] for told in by_seed], axis=0) for name in _FIGURES
         }
         for way, by_seed in inherited.items()
     }
     share = counts / counts.sum(1, keepdims=True)
     drawn["parameters"] = {"mae": share @ np.abs(line_error(params, true)), **ranking(-params, true, "min", counts)}
-    second = agreement(scratch[:, 0], scratch[:, 1], "min", counts)  # what two trainings say of each other
-    drawn["scratch again"] = {name: second[name] for name in _FIGURES}
+    if not np.isnan(scratch).any():  # what two trainings say of each other
+        second = agreement(scratch[:, 0], scratch[:, 1], "min", counts)
+        drawn["scratch again"] = {name: second[name] for name in _FIGURES}
     found: dict[str, dict[str, Estimate]] = {}
     for way, of_way in drawn.items():
         found[way] = {name: estimate(values) for name, values in of_way.items()}
@@ -191,7 +194,7 @@ def draw(path: Path, ways: list[str], out: Path) -> None:
     shown = [w for w in ways if w in inherited]
     figure = Figure(figsize=(3 * len(shown), 3.3), layout="constrained")
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    true = scratch.mean(1)
+    true = np.nanmean(scratch, 1)
     for panel, way in zip(panels, shown, strict=True):
         panel.plot([true.min(), true.max()], [true.min(), true.max()], color="0.6", linewidth=1)
         for number, told in enumerate(inherited[way]):
@@ -208,7 +211,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", nargs="*", type=_job, default=[], help=f"WAY:SEED, ways are {', '.join(WAYS)}")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/multi30k_en_de"))
+    parser.add_argument("--train-only", action="store_true", help="train the jobs' supernets and compare nothing yet")
     parser.add_argument("--architectures", type=int, default=30)
+    parser.add_argument("--scratch-seeds", type=int, default=len(SCRATCH_SEEDS), help="trainings of each network")
     parser.add_argument("--out", type=Path, default=Path("results/mixture_gap.csv"))
     parser.add_argument("--work", type=Path, default=Path("runs/mixture_gap"))
     parser.add_argument("--base", default="hat-3x", help="way that the others are compared with")
