@@ -1,6 +1,6 @@
 """Our search of a translation supernet beside HAT's own, at an equal number of evaluated networks.
 
-Ours: ``nassearch run`` (`linas`) on BLEU of the search split and measured latency. HAT's (Wang et al., ACL 2020): for
+Ours: `linas` on BLEU of the search split and measured latency. HAT's (Wang et al., ACL 2020): for
 each of three limits of latency a genetic algorithm on the validation loss, a fifth of the population parents, two
 fifths mutants (each gene drawn anew with probability 0.3), two fifths uniform crossovers; what a predictor of HAT's
 recipe (ten averages, a network of 3 x 400) holds to be too slow is rejected. Its predictor learns from ``--measured``
@@ -25,6 +25,8 @@ from translation_latency import _NORMALISER, hat_network, process_ms
 
 from nassearch.objectives import Objective
 from nassearch.pareto import hypervolume, non_dominated
+from nassearch.strategies import make_strategy
+from nassearch.tasks import make_task
 from search_spaces import SearchSpace, hat_averages
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ COLUMNS = [
     "supernet", "search", "seed", "point", "bleu_search", "bleu_report", "nll_search", "latency_ms", "params_m",
     "evaluations", "arch", "machine",
 ]  # fmt: skip
+OBJECTIVES = [Objective.parse("bleu:max"), Objective.parse("latency_ms:min")]
 LIMITS = (0.5, 0.7, 0.9)  # of the largest network's latency
 Rows = NDArray[np.int64]
 
@@ -100,17 +103,19 @@ class Subject:
 
     Args:
         run: The run that trained it.
-        work: Where measured latencies are kept.
+        work: Where results are kept.
+        task: Specification of the task; None: the run's own.
     """
 
-    def __init__(self, run: Run, work: Path) -> None:
+    def __init__(self, run: Run, work: Path, task: str | None = None) -> None:
         from nassearch.evaluation import EvaluationSettings, SupernetEvaluator
 
         self.run, self.space = run, run.space
         self.net: Supernet = run.supernet()
-        self.task = run.task()
+        self.task = run.task() if task is None else make_task(task, seed=run.config.seed)
         self.evaluator = SupernetEvaluator(self.net, self.task, EvaluationSettings(batch_size=256))
         self.measured = work / f"{run.folder.name}-latency.csv"
+        self.translated = work / f"{run.folder.name}-bleu.csv"
 
     def latencies(self, rows: Rows) -> NDArray[np.float64]:
         """Return measured latencies, ms; a row that is known is not measured again."""
@@ -133,35 +138,41 @@ class Subject:
                 found.append(self.task.evaluate(lambda x: self.net(**x), "search", 256)["nll"])
         return np.array(found)
 
+    def bleu(self, rows: Rows, split: str = "search") -> NDArray[np.float64]:
+        """Return BLEU of a split, with the supernet's weights; a row that is known is not evaluated again."""
+        known = {(r["split"], r["genotype"]): float(r["bleu"]) for r in read_rows(self.translated)}
+        found = []
+        for row, arch in zip(rows.tolist(), self.space.decode(rows), strict=True):
+            key = (split, " ".join(map(str, row)))
+            if key not in known:
+                known[key] = self.evaluator.score(arch, split)["bleu"]
+                append_row(self.translated, ["split", "genotype", "bleu"], [*key, known[key]])
+            found.append(known[key])
+        return np.array(found)
+
     def described(self, row: Rows) -> list[Any]:
         """Return the cells of `COLUMNS` from ``bleu_search`` to ``params_m`` of one network."""
-        (arch,) = self.space.decode(row[None])
-        bleu = [self.evaluator.score(arch, split)["bleu"] for split in ("search", "report")]
+        bleu = [self.bleu(row[None], split)[0] for split in ("search", "report")]
         costs = float(self.net.analytic(row[None])["params_m"][0])
         loss, latency = float(self.losses(row[None])[0]), float(self.latencies(row[None])[0])
         return [*(f"{b:.2f}" for b in bleu), f"{loss:.4f}", f"{latency:.3f}", f"{costs:.4f}"]
 
 
 def ours(subject: Subject, seed: int, args: argparse.Namespace) -> tuple[Rows, list[str]]:
-    """Return the front of a run of ours on the supernet, and names of its points."""
-    import nassearch
-    from nassearch.config import make_config
-
-    folder = args.work / f"{subject.run.folder.name}-linas-{seed}"
-    trained = subject.run.config
-    if (folder / "config.yaml").is_file():
-        found = nassearch.resume(folder)
-    else:
-        found = nassearch.run(
-            make_config({
-                "space": trained.space, "plugins": trained.plugins, "task": trained.task, "seed": trained.seed,
-                "supernet": subject.run.folder / "supernet", "objectives": ["bleu:max", "latency_ms:min"],
-                "num_evals": args.evals, "latency": ["cpu:eager,batch=1,threads=1,sequence=16"], "out": folder,
-                "strategy": "linas", "model_options": trained.model_options, "export": {"format": "none"},
-            })
-        )  # fmt: skip
-    rows = subject.space.encode([r.architecture for r in found.front()])
-    return rows, [f"front {i + 1}" for i in range(len(rows))]
+    """Return the front of `linas` on BLEU and latency, and names of its points."""
+    net = subject.net
+    made = make_strategy(
+        "linas", subject.space, objectives=OBJECTIVES, seed=seed, analytic=net.analytic, budget=args.evals
+    )
+    rows, values = subject.space.largest[None][:0], np.zeros((0, 2))
+    while len(rows) < args.evals and len(G := made.ask(min(10, args.evals - len(rows)))):
+        found = np.column_stack([subject.bleu(G), subject.latencies(G)])
+        made.tell(G, found)
+        rows, values = np.concatenate([rows, G]), np.concatenate([values, found])
+        print(f"{len(rows)} evaluations, best BLEU {values[:, 0].max():.2f}", flush=True)
+    front = np.flatnonzero(non_dominated(values, OBJECTIVES))
+    front = front[np.argsort(values[front, 1])]
+    return rows[front], [f"front {i + 1}" for i in range(len(front))]
 
 
 def hats(subject: Subject, seed: int, args: argparse.Namespace) -> tuple[Rows, list[str]]:
@@ -186,7 +197,7 @@ def run_jobs(args: argparse.Namespace) -> None:
 
     done = {(r["supernet"], r["search"], r["seed"]) for r in read_rows(args.out)}
     for folder in args.runs:
-        subject = Subject(nassearch.Run(folder), args.work)
+        subject = Subject(nassearch.Run(folder), args.work, args.task)
         for search in ["largest", *args.searches]:
             if (folder.name, search, str(args.seed)) in done:
                 continue
@@ -206,7 +217,6 @@ def run_jobs(args: argparse.Namespace) -> None:
 
 def summary(path: Path) -> None:
     """Print each point, and the hypervolume of each search: BLEU of the report split by latency saved."""
-    objectives = [Objective.parse("bleu:max"), Objective.parse("latency_ms:min")]
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in read_rows(path):
         groups.setdefault((row["supernet"], row["search"]), []).append(row)
@@ -215,7 +225,7 @@ def summary(path: Path) -> None:
     for (supernet, search), rows in groups.items():
         full = float(groups[supernet, "largest"][0]["latency_ms"])
         values = np.array([[float(r["bleu_report"]), float(r["latency_ms"])] for r in rows])
-        front = non_dominated(values, objectives)
+        front = non_dominated(values, OBJECTIVES)
         for r, kept in zip(rows, front, strict=True):
             if kept or search != "linas":
                 share = float(r["latency_ms"]) / full
@@ -223,7 +233,7 @@ def summary(path: Path) -> None:
                     f"| {supernet} | {search} | {r['point']} | {r['bleu_report']} | {r['bleu_search']} | "
                     f"{r['latency_ms']} | {share:.2f} | {r['params_m']} |"
                 )
-        volume = hypervolume(values[front], [0.0, full], objectives)
+        volume = hypervolume(values[front], [0.0, full], OBJECTIVES)
         print(f"| {supernet} | {search} | hypervolume | {volume:.2f} | | | | |")
 
 
@@ -234,6 +244,7 @@ def main() -> None:
     parser.add_argument("--searches", nargs="+", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--evals", type=int, default=60)
     parser.add_argument("--measured", type=int, default=100, help="latencies that HAT's predictor learns from")
+    parser.add_argument("--task", help="with fewer sentences to search on, say; default: that of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/translation_search"))
     parser.add_argument("--out", type=Path, default=Path("results/translation_search.csv"))
