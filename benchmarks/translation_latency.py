@@ -154,7 +154,9 @@ def process_ms(module: Any, inputs: Any) -> tuple[float, float]:
     return float(median), float(high - low)
 
 
-def compare(name: str, features: dict[str, np.ndarray], y: np.ndarray, splits: int, out: Path) -> None:
+def compare(
+    name: str, features: dict[str, np.ndarray], y: np.ndarray, splits: int, chosen: list[str], out: Path
+) -> None:
     """Score every predictor on splits of a table, row by row."""
     from scipy.stats import kendalltau
 
@@ -165,7 +167,7 @@ def compare(name: str, features: dict[str, np.ndarray], y: np.ndarray, splits: i
         test, train = order[:n_test], order[n_test:]
         for kind, X in features.items():
             for predictor in PREDICTORS if kind == "averages" else _ON_ALL_GENES:
-                if (name, kind, predictor, str(split)) in done:
+                if predictor not in chosen or (name, kind, predictor, str(split)) in done:
                     continue
                 start = time.perf_counter()
                 got = PREDICTORS[predictor](X[train], y[train], X[test], split)
@@ -200,6 +202,7 @@ def main() -> None:
     parser.add_argument("--setting", default="cpu:eager,batch=1,threads=1,sequence=16")
     parser.add_argument("--clock", default="wall", choices=["wall", "process"], help="of the measurements")
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--predictors", nargs="+", default=list(PREDICTORS), choices=list(PREDICTORS))
     parser.add_argument("--out", type=Path, default=Path("results/translation_latency.csv"))
     arguments = parser.parse_args()
     if arguments.measure:
@@ -210,10 +213,10 @@ def main() -> None:
     if arguments.data is not None:
         for device in arguments.devices:
             features, y = published(arguments.data, device)
-            compare(f"hat-{device}", features, y, arguments.splits, arguments.out)
+            compare(f"hat-{device}", features, y, arguments.splits, arguments.predictors, arguments.out)
     if arguments.table is not None:
         features, y = measured(arguments.table)
-        compare(arguments.table.stem, features, y, arguments.splits, arguments.out)
+        compare(arguments.table.stem, features, y, arguments.splits, arguments.predictors, arguments.out)
     summary(arguments.out)
 
 

@@ -113,7 +113,7 @@ class Subject:
         self.run, self.space = run, run.space
         self.net: Supernet = run.supernet()
         self.task = run.task() if task is None else make_task(task, seed=run.config.seed)
-        self.evaluator = SupernetEvaluator(self.net, self.task, EvaluationSettings(batch_size=256))
+        self.evaluator = SupernetEvaluator(self.net, self.task, EvaluationSettings((), {}, 256, 256, "cpu"))
         self.measured = work / f"{run.folder.name}-latency.csv"
         self.translated = work / f"{run.folder.name}-bleu.csv"
 

@@ -25,7 +25,7 @@ class Window(NamedTuple):
         same = part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
         if not same or not whole.is_contiguous():
             return None
-        return cls(part.size(), part.stride(), part.storage_offset() - whole.storage_offset(), whole.size())
+        return cls(part.size(), part.stride(), int(part.storage_offset() - whole.storage_offset()), whole.size())
 
     def view(self, whole: Tensor) -> Tensor:
         """Return the part of a contiguous tensor of the whole's size."""

@@ -36,10 +36,10 @@ def test_a_translation_run_from_end_to_end(spec: str, tmp_path: Path) -> None:
             "train": {"method": "sandwich", "settings": {"epochs": 1}, "options": {"random_subnets": 1}},
         })
     )  # fmt: skip
-    assert all("bleu" in r.values for r in run.records())
+    assert all("bleu" in r.values for r in run.records)
     report = measure_gap(run, architectures=3, epochs=1)
     assert report.qualities.metric == "bleu"
     told = json.loads((run.folder / "gap" / "gap.json").read_text())
     assert (told["metric"], told["architectures"], told["failed"]) == ("bleu", 3, 0)
-    done = finetune(run, str(run.front()[0].id), FinetuneSettings(epochs=1, distill=False))
+    done = finetune(run, str(run.front[0].id), FinetuneSettings(epochs=1, distill=False))
     assert {"bleu", "nll"} <= set(done.after["report"])
