@@ -1,13 +1,14 @@
 """What ways of training a supernet are worth: 30 architectures from scratch, and what each supernet says of them.
 
-A job is a way of training and a seed (of the order of the data, of the sampled subnets and of the first weights of
-further experts' routers). Each is a run of ours on `hat-tiny` (`benchmarks/tiny_translation.py`) and 8,000 pairs of
-Multi30k, then `nassearch gap` on it; the first job trains 30 networks with two seeds from scratch, for the same passes
-over the data as the supernet, and the others take those over. Quality is ``nll``, nats per token of the validation
-set. Every network is a row of results/mixture_gap.csv and every supernet one of results/mixture_gap_training.csv. A
-stopped benchmark goes on where it was, within a training, too. Without jobs the figures are computed from the tables.
+A job is a way of training and a seed (of the order of the data, of the sampled subnets and of dropout). Each is a run
+of ours on `hat-tiny` (`benchmarks/tiny_translation.py`) and 8,000 pairs of Multi30k, then `nassearch gap` on it;
+``hat:0`` trains 30 networks with two seeds from scratch, for the same passes over the data as the supernet, and the
+others take those over. Quality is ``nll``, nats per token of the validation set. Every network is a row of
+results/mixture_gap.csv and every supernet one of results/mixture_gap_training.csv. A stopped benchmark goes on where it
+was, within a training, too. Without jobs the figures are computed from the tables; `--collect` first gathers what
+unfinished jobs have.
 
-    python benchmarks/mixture_gap.py --data ../shared/data/multi30k_en_de --jobs hat:0 hat-3x:0 sandwich:0 neuron:0
+    python benchmarks/mixture_gap.py --data ../shared/data/multi30k_en_de --jobs hat:0 hat-3x:0 sandwich:0 neuron:0 …
     python benchmarks/mixture_gap.py --base hat-3x --figure results/mixture_gap.png
 """
 
@@ -53,6 +54,7 @@ WAYS: dict[str, tuple[str, dict[str, Any], int, Mixed]] = {
 }
 EPOCHS, BATCH, SCRATCH_SEEDS = 2, 32, (0, 1)
 METRIC = "nll"
+FIRST = ("hat", 0)  # the job that trains from scratch
 TRAINED = ["way", "seed", "method", "epochs", "steps", "passes", "cpu_s", "largest", "smallest", "machine"]
 FOUND = [
     "way", "seed", "architecture", "params_m", "macs_m", "inherited",
@@ -86,12 +88,12 @@ def run_job(way: str, seed: int, args: argparse.Namespace) -> None:
     """Train and compare one job, as far as that is missing."""
     from nassearch.evaluation import SupernetEvaluator
     from nassearch.gap import measure_gap
-    from nassearch.gap.folder import read_rows as read_networks
     from nassearch.gap.scratch import make_recipe
 
-    out, training = args.out, args.out.with_stem(f"{args.out.stem}_training")
-    if any((r["way"], r["seed"]) == (way, str(seed)) for r in read_rows(out)):
-        return
+    training = args.out.with_stem(f"{args.out.stem}_training")
+    first = gap_folder(*FIRST, args.work)
+    if (way, seed) != FIRST and not args.train_only and not (first / "gap.csv").is_file():
+        raise SystemExit(f"{way}:{seed} takes over results from scratch; name {FIRST[0]}:{FIRST[1]} first")
     before, began = (args.work / f"{way}-{seed}").exists(), time.process_time()
     run = trained_run(way, seed, args)
     spent = math.nan if before else time.process_time() - began  # a part of it, where it was interrupted
@@ -106,40 +108,58 @@ def run_job(way: str, seed: int, args: argparse.Namespace) -> None:
         append_row(training, TRAINED, row)
     if args.train_only:
         return
-    first = args.work / "gap-scratch"
-    folder = first if not read_rows(out) else args.work / f"gap-{way}-{seed}"
     measure_gap(
         run, architectures=args.architectures, epochs=EPOCHS, seeds=args.scratch_seeds, seed=SCRATCH_SEEDS[0],
-        metric=METRIC, reuse=None if folder == first else first, out=folder,
+        metric=METRIC, reuse=None if (way, seed) == FIRST else first, out=gap_folder(way, seed, args.work),
     )  # fmt: skip
-    networks: dict[int, dict[int, Any]] = {}
-    for found in read_networks(folder):
-        networks.setdefault(found.architecture, {})[found.seed] = found
-    rows = []
-    for number, by_seed in sorted(networks.items()):
-        one = by_seed[SCRATCH_SEEDS[0]]
-        scratch = [repr(by_seed[s].scratch.get(METRIC, math.nan)) if s in by_seed else "" for s in SCRATCH_SEEDS]
-        told = [f"{one.params_m:.6f}", f"{one.macs_m:.6f}", repr(one.inherited[METRIC])]
-        rows.append([way, seed, number, *told, *scratch, " ".join(map(str, one.genotype))])
-    for row in rows:  # together: a job without all of its rows would count as done
-        append_row(out, FOUND, row)
+
+
+def gap_folder(way: str, seed: int, work: Path) -> Path:
+    """Return where the networks of a job are."""
+    return work / f"gap-{way}-{seed}"
+
+
+def collect(args: argparse.Namespace) -> None:
+    """Write the networks of all jobs, as far as they are done, into one table; those from scratch are of the first."""
+    from nassearch.gap.folder import read_rows as read_networks
+    from nassearch.manifest import write_atomically
+
+    scratch: dict[tuple[int, ...], dict[int, float]] = {}
+    for found in read_networks(gap_folder(*FIRST, args.work)):
+        if METRIC in found.scratch:
+            scratch.setdefault(found.genotype, {})[found.seed] = found.scratch[METRIC]
+    lines = [",".join(FOUND)]
+    for way, seed in ((w, s) for w in WAYS for s in range(10)):
+        folder = gap_folder(way, seed, args.work)
+        for found in read_networks(folder) if (folder / "gap.csv").is_file() else ():
+            if found.seed != SCRATCH_SEEDS[0] or found.genotype not in scratch:
+                continue
+            alone = [repr(v) if (v := scratch[found.genotype].get(s)) is not None else "" for s in SCRATCH_SEEDS]
+            told = [f"{found.params_m:.6f}", f"{found.macs_m:.6f}", repr(found.inherited[METRIC])]
+            genotype = " ".join(map(str, found.genotype))
+            lines.append(",".join([way, str(seed), str(found.architecture), *told, *alone, genotype]))
+    write_atomically(args.out, "\n".join(lines) + "\n")
 
 
 # -- figures -----------------------------------------------------------------------------------------
 
 
 def tables(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, list[NDArray[np.float64]]]]:
-    """Return from-scratch quality ``[n, seeds]``, parameters ``[n]``, and way -> inherited quality ``[n]`` by seed."""
+    """Return from-scratch quality ``[n, seeds]``, parameters ``[n]``, and way -> inherited quality ``[n]`` by seed.
+
+    Of the architectures that all jobs have.
+    """
     jobs: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in read_rows(path):
         jobs.setdefault((row["way"], row["seed"]), []).append(row)
-    first = next(iter(jobs.values()))
+    shared = set.intersection(*({r["genotype"] for r in rows} for rows in jobs.values()))
+    kept = {job: [r for r in rows if r["genotype"] in shared] for job, rows in jobs.items()}
+    first = next(iter(kept.values()))
     scratch = np.array([[float(r[f"scratch_{s}"] or "nan") for s in SCRATCH_SEEDS] for r in first])
     inherited: dict[str, list[NDArray[np.float64]]] = {}
-    for (way, _), rows in jobs.items():
-        if [r["genotype"] for r in rows] != [r["genotype"] for r in first]:
-            raise SystemExit(f"{path}: the rows of {way} are of other networks; delete them")
-        inherited.setdefault(way, []).append(np.array([float(r["inherited"]) for r in rows]))
+    for (way, _), rows in kept.items():
+        by_genotype = {r["genotype"]: float(r["inherited"]) for r in rows}
+        inherited.setdefault(way, []).append(np.array([by_genotype[r["genotype"]] for r in first]))
     return scratch, np.array([float(r["params_m"]) for r in first]), inherited
 
 
@@ -211,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", nargs="*", type=_job, default=[], help=f"WAY:SEED, ways are {', '.join(WAYS)}")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/multi30k_en_de"))
+    parser.add_argument("--collect", action="store_true", help="gather what the jobs in --work have so far")
     parser.add_argument("--train-only", action="store_true", help="train the jobs' supernets and compare nothing yet")
     parser.add_argument("--architectures", type=int, default=30)
     parser.add_argument("--scratch-seeds", type=int, default=len(SCRATCH_SEEDS), help="trainings of each network")
@@ -225,7 +246,10 @@ def main() -> None:
         torch.set_num_threads(1)
     for way, seed in args.jobs:
         run_job(way, seed, args)
-    print_table(args.out, args.base)
+    if args.collect or (args.jobs and not args.train_only):
+        collect(args)
+    if not args.train_only:
+        print_table(args.out, args.base)
     if args.figure:
         draw(args.out, ["hat", "hat-3x", "sandwich", "layer", "neuron"], args.figure)
 
