@@ -5,12 +5,15 @@ included; the two alternate, so that drift of the machine cancels. ``collapsed``
 subnet of the one over the other's, likewise. Medians over steps. Rows are appended to results/mixture_overhead.csv;
 a row that is there already is not measured again.
 
-    python benchmarks/mixture_overhead.py --models bert-mini mobilenetv3-tiny --kinds layer neuron --steps 9
+    python benchmarks/mixture_overhead.py --models mobilenetv3-tiny --batch 16 --steps 9
+    python benchmarks/mixture_overhead.py --models mobilenetv3-tiny hat-multi30k --batch 64 --tokens 16 --steps 5
+    python benchmarks/mixture_overhead.py --models bert-mini --batch 16 --tokens 64 --steps 5
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from pathlib import Path
@@ -69,8 +72,9 @@ def make(model: str, mixture: dict[str, Any], sequence: int) -> Supernet:
 
 
 def loss(outputs: Any, targets: Tensor) -> Tensor:
-    """Return the cross-entropy of logits."""
-    return cross_entropy(getattr(outputs, "logits", outputs), targets)
+    """Return the cross-entropy of logits, ``[…, classes]``."""
+    logits = getattr(outputs, "logits", outputs)
+    return cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 class Stepper:
@@ -114,11 +118,12 @@ def collapsed_ratio(plain: Supernet, mixed: Supernet, steps: int) -> float:
 def measure(model: str, kind: str, experts: int, batch: int, tokens: int, steps: int) -> list[Any]:
     """Return the figures of one row."""
     plain, mixed = (make(model, m, tokens) for m in ({}, {"mixture": kind, "experts": experts}))
-    inputs = plain.example_inputs(batch_size=batch)
+    sized: dict[str, Any] = {"sequence": tokens} if model.startswith("hat") else {}
+    inputs = plain.example_inputs(batch_size=batch, **sized)
     with torch.no_grad():
         outputs = call(plain, inputs)
-    classes = getattr(outputs, "logits", outputs).shape[1]
-    data = Batch(inputs, torch.arange(batch) % classes)
+    *places, classes = getattr(outputs, "logits", outputs).shape
+    data = Batch(inputs, torch.arange(math.prod(places)).view(places) % classes)
     method = make_method("sandwich", plain.space, total_steps=steps + 2, seed=0)
     steppers = [Stepper(net, data) for net in (plain, mixed)]
     times: list[list[float]] = [[], []]

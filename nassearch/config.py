@@ -17,6 +17,7 @@ from nassearch.metrics import ANALYTIC, MEASURED, base_name
 from search_spaces.errors import did_you_mean
 
 DEFAULT_LATENCY = "cpu:eager,batch=1,threads=1"
+MIXTURE_OPTIONS = ("mixture", "experts", "mixture_options")
 _INHERITED = (
     "space",
     "model",
@@ -284,6 +285,14 @@ def make_config(
     return config
 
 
+def _further_options(earlier: object, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a supernet over those of an earlier run; another mixture leaves nothing of the earlier one."""
+    kept = dict(earlier) if isinstance(earlier, Mapping) else {}
+    if options.get("mixture", kept.get("mixture")) != kept.get("mixture"):
+        kept = {name: value for name, value in kept.items() if name not in MIXTURE_OPTIONS}
+    return _merge(kept, options)
+
+
 def _inherited(data: dict[str, Any]) -> dict[str, Any]:
     """Return settings with those of the first run that they are warm-started from, where they say nothing.
 
@@ -297,12 +306,15 @@ def _inherited(data: dict[str, Any]) -> dict[str, Any]:
         return data
     inherited = dict(data)
     missing = [name for name in _INHERITED if name not in data]
-    if missing:
-        file = Path(runs[0]) / "config.yaml"
-        if not file.is_file():
-            raise ConfigError(f"--warm-start {runs[0]} has no {file.name}, so it is no run folder of nassearch")
+    options, file = data.get("model_options"), Path(runs[0]) / "config.yaml"
+    if missing and not file.is_file():
+        raise ConfigError(f"--warm-start {runs[0]} has no {file.name}, so it is no run folder of nassearch")
+    if missing or (options and file.is_file()):
         earlier = read_yaml(file)
         inherited |= {name: earlier[name] for name in missing if name in earlier}
+        # Options belong to one space: those of another would be unknown to it.
+        if isinstance(options, Mapping) and inherited.get("space") == earlier.get("space"):
+            inherited["model_options"] = _further_options(earlier.get("model_options"), options)
     quality = [m for m in reuse if base_name(str(m)) not in {*MEASURED, *ANALYTIC}] if isinstance(reuse, list) else []
     weights = Path(runs[0]).absolute() / "supernet"
     if quality and not data.get("supernet") and not data.get("checkpoint") and weights.is_dir():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nassearch.config import MIXTURE_OPTIONS
 from nassearch.console import Console, make_console
 from nassearch.errors import ConfigError
 from nassearch.problem import Problem, make_problem
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 Start = Literal["initial", "random"]
 STARTS: tuple[Start, ...] = ("initial", "random")
-_OF_MIXTURES = ("mixture", "experts", "mixture_options")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Recipe:
             ConfigError: The weights with which the run began are not to be had any more.
         """
         if self.start == "initial":
-            options = {k: v for k, v in self.problem.config.model_options.items() if k not in _OF_MIXTURES}
+            options = {k: v for k, v in self.problem.config.model_options.items() if k not in MIXTURE_OPTIONS}
             config = self.problem.config.model_copy(update={"seed": seed, "model_options": options})
             problem = replace(self.problem, config=config, source=make_source(config, self.problem.task))
             net = problem.build_supernet()
@@ -80,7 +80,7 @@ class Recipe:
         trained = run.supernet()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build_family(trained.family, {k: v for k, v in trained.config().items() if k not in _OF_MIXTURES})
+            return build_family(trained.family, {k: v for k, v in trained.config().items() if k not in MIXTURE_OPTIONS})
 
     def train(
         self, net: Supernet, arch: Architecture, seed: int, folder: Path, console: Console

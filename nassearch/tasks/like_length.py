@@ -30,3 +30,28 @@ def random_batches(
         for group in chunks(pool[np.argsort(lengths[pool], kind="stable")], batch_size)
     ]
     return (groups[i] for i in np.argsort(rng.random(len(groups)), kind="stable"))
+
+
+def token_batches(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], order: NDArray[np.int64], tokens: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Return all rows in batches of like length that have at most so many tokens, as fairseq makes them.
+
+    A batch counts as its rows times its longest length, padding included; a row that alone has more is a batch.
+
+    Args:
+        rows: int64 ``[n]``.
+        lengths: Tokens, indexed by row.
+        order: What rows are sorted by, indexed by row.
+        tokens: Most tokens of a batch.
+        rng: Decides which rows of equal order come together.
+    """
+    rows = rows[np.argsort(rng.random(len(rows)), kind="stable")]
+    rows = rows[np.argsort(order[rows], kind="stable")]
+    starts, longest = [0], 0
+    for place, length in enumerate(lengths[rows].tolist()):
+        longest = max(longest, length)
+        if place > starts[-1] and (place - starts[-1] + 1) * longest > tokens:
+            starts.append(place)
+            longest = length
+    return np.split(rows, starts[1:])

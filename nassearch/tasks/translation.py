@@ -31,6 +31,7 @@ _OPTIONS = (
     Option("beam", "int", 5, "hypotheses of the search that BLEU is of; 1 is greedy", minimum=1, maximum=100),
     Option("bleu", "str", "all", "on which splits BLEU is computed", choices=("all", "report", "none")),
     Option("label_smoothing", "float", 0.1, "label smoothing of the training loss", minimum=0, maximum=0.999),
+    Option("tokens", "int", None, "most tokens of a training batch, instead of its number of pairs", minimum=1),
     Option("train", "int", None, "number of training pairs", minimum=1),
     Option("calibration", "int", None, "number of pairs for statistics of the model", minimum=1),
     Option("search", "int", None, "number of pairs the search sees", minimum=1),
@@ -80,6 +81,7 @@ def build(request: TaskRequest) -> Task:
         label_smoothing=options["label_smoothing"],
         beam=options["beam"],
         bleu=options["bleu"],
+        tokens=options["tokens"],
         details={"data": request.argument, "languages": [options["source"], options["target"]]},
     )
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nassearch.errors import ConfigError, DataError
 from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task, smoothing_facts
 from nassearch.tasks.classifier import at_least_one, chunks
-from nassearch.tasks.like_length import random_batches
+from nassearch.tasks.like_length import random_batches, token_batches
 from nassearch.tasks.splits import SPLITS, Splits
 from nassearch.tasks.subwords import END, PADDING, processor
 
@@ -53,6 +53,7 @@ class Translation(Task):
         label_smoothing: Of the training loss.
         beam: Hypotheses of the search that BLEU is of.
         bleu: ``"all"`` for BLEU on every split, ``"report"`` on the report split alone, ``"none"``.
+        tokens: Most tokens of a training batch, on the longer side, padding included, instead of a number of pairs.
         details: More for `describe`.
     """
 
@@ -69,6 +70,7 @@ class Translation(Task):
         label_smoothing: float,
         beam: int,
         bleu: str,
+        tokens: int | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.spec, self.seed = name, spec, seed
@@ -81,7 +83,7 @@ class Translation(Task):
         self.splits = {s: rows[np.argsort(order[rows], kind="stable")] for s, rows in splits.items()}
         self.splits["calibration"] = splits["calibration"]  # read from its start: it stays in random order
         self._order = order
-        self.label_smoothing, self.beam, self.bleu = label_smoothing, beam, bleu
+        self.label_smoothing, self.beam, self.bleu, self.tokens = label_smoothing, beam, bleu, tokens
         self.details = dict(details or {})
         losses: dict[str, Direction] = {"nll": "min", "loss": "min"}
         self.metrics: Mapping[str, Direction] = {"bleu": "max", **losses} if bleu == "all" else losses
@@ -92,7 +94,8 @@ class Translation(Task):
         self.fingerprint = self._hash()
 
     def _hash(self) -> str:
-        settings = [self.seed, self.max_length, self.beam]
+        settings: list[Any] = [self.seed, self.max_length, self.beam]
+        settings += [] if self.tokens is None else ["tokens", self.tokens]
         digest = hashlib.sha256(json.dumps(settings + smoothing_facts(self.label_smoothing, SMOOTHING)).encode())
         arrays = [*(self.arrays[n] for n in sorted(self.arrays)), *(self.splits[n] for n in SPLITS), self.references]
         for array in arrays:
@@ -121,6 +124,7 @@ class Translation(Task):
             "tokens": {side: float(n.mean()) for side, n in self._lengths.items()},
             "beam": self.beam,
             "label_smoothing": self.label_smoothing,
+            **({} if self.tokens is None else {"batch_tokens": self.tokens}),
             **self.details,
         }
 
@@ -245,6 +249,7 @@ class Translation(Task):
             "label_smoothing": self.label_smoothing,
             "beam": self.beam,
             "bleu": self.bleu,
+            "tokens": self.tokens,
             "details": self.details,
         }
         return settings, arrays | {"references": self.references}
@@ -265,6 +270,8 @@ class Translation(Task):
 class TranslationTrainingSet:
     """Shuffled batches of pairs of like length; those of an epoch depend on (seed, epoch) alone.
 
+    Batches of a number of tokens are made once, and epochs differ in their order, so that all have as many.
+
     Args:
         task: Whose train split.
         batch_size: Pairs of a batch; one of an epoch may be smaller.
@@ -273,15 +280,22 @@ class TranslationTrainingSet:
 
     def __init__(self, task: Translation, batch_size: int, seed: int) -> None:
         self.task, self.batch_size, self.seed = task, at_least_one(batch_size), seed
+        self._made: list[NDArray[np.int64]] | None = None
+        if task.tokens is not None:
+            longer = np.maximum(task._lengths["source"], task._lengths["target"])
+            rng = np.random.default_rng(np.random.SeedSequence([seed, 0x70C5]))
+            self._made = token_batches(task.splits["train"], longer, task._order, task.tokens, rng)
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches of an epoch."""
-        return -(-self.task.size("train") // self.batch_size)
+        return -(-self.task.size("train") // self.batch_size) if self._made is None else len(self._made)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, numbered from 0, in random order."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        if self._made is not None:
+            return (self.task.batch(self._made[i]) for i in rng.permutation(len(self._made)))
         rows, order = self.task.splits["train"], self.task._order
         return map(self.task.batch, random_batches(rows, order, self.batch_size, rng))
 

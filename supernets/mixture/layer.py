@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from supernets.elastic.mixable import MixableModule
 from supernets.elastic.module import ElasticModule
-from supernets.mixture.mixing import Mixed, MixedValue, mix
-from supernets.mixture.router import Router, RouterWeights
-from supernets.mixture.switch import Switch, optimiser_steps
-
-KEPT = 8  # architectures whose mixtures are remembered in train mode: those of a sandwich step
-Stamp = tuple[Any, ...]
+from supernets.mixture.mixing import Mixed, mix
+from supernets.mixture.router import Router
+from supernets.mixture.routing import KEPT, Routing, Stamp, make_room
+from supernets.mixture.switch import Switch
+from supernets.mixture.window import Window
 
 
 class RoutedLayer(ElasticModule):
@@ -29,8 +28,8 @@ class RoutedLayer(ElasticModule):
     Args:
         owner: The layer; its parameters are the first expert.
         experts: Number of experts.
-        router: The router that the layer shares with others, or its own.
-        owned: Whether the router is the layer's own.
+        routing: Whose coefficients the layer uses; its own, or one that it shares with others.
+        owned: Whether it is the layer's own.
         switch: The active architecture.
 
     Attributes:
@@ -38,22 +37,22 @@ class RoutedLayer(ElasticModule):
         mixes: How many mixtures have been computed, for tests and benchmarks.
     """
 
-    def __init__(self, owner: MixableModule, experts: int, router: Router, *, owned: bool, switch: Switch) -> None:
+    def __init__(self, owner: MixableModule, experts: int, routing: Routing, *, owned: bool, switch: Switch) -> None:
         super().__init__()
-        # Neither is a submodule here: the supernet registers the owner, and the mixture a shared router.
-        self.__dict__["owner"], self.__dict__["_router"] = owner, router
-        self.router = router if owned else None
+        # Not a submodule here: the supernet registers the owner, and the mixture a shared router.
+        self.__dict__["owner"], self.routing = owner, routing
+        self.router = routing.router if owned else None
         self.switch = switch
         self.experts = nn.ModuleList(
             nn.ParameterDict({n: nn.Parameter(p.detach().clone()) for n, p in owner.mixed_parameters().items()})
             for _ in range(experts - 1)
         )
         self.mixes = 0
-        self._cache: dict[Any, tuple[Stamp, MixedValue]] = {}
+        self._cache: dict[str, dict[Any, tuple[Stamp, Tensor]]] = {}
         owner.mix_from(self)
 
     owner: MixableModule
-    _router: Router
+    router: Router | None
 
     def tensors(self, name: str) -> list[nn.Parameter]:
         """Return a parameter of every expert, the layer's own first."""
@@ -68,75 +67,46 @@ class RoutedLayer(ElasticModule):
 
     def active(self, name: str) -> Tensor:
         """Return the mixture that stands for the active part of a parameter, with gradients where they are wanted."""
-        mixture = self._mixture(name)
+        value = self.value(name)
         if not torch.is_grad_enabled():
-            return mixture.value
-        experts, weights = self._cut(name)
-        return cast("Tensor", Mixed.apply(mixture, self._phi(), self._router, self._dim(name), *weights, *experts))
+            return value
+        experts: list[Any] = self.tensors(name)
+        window = Window.of(self.owner.cut(name, experts[0]), experts[0])
+        if window is None or not all(e.is_contiguous() for e in experts):
+            window, experts = None, [self.owner.cut(name, e) for e in experts]
+        coefficients = self.routing.tracked(self.training)
+        return cast("Tensor", Mixed.apply(value, self._dim(name), window, coefficients, *experts))
 
     def value(self, name: str) -> Tensor:
-        """Return the mixture without gradients."""
-        return self._mixture(name).value
-
-    def _mixture(self, name: str) -> MixedValue:
-        """Return the mixture, from memory where nothing has changed since."""
+        """Return the mixture without gradients, from memory where nothing has changed since."""
         generation = 0 if self.training else self.switch.generation
-        key = (name, self.switch.key, self.owner.active_shape(), generation)
-        stamp = self._stamp(name)
-        found = self._cache.get(key)
+        key = (self.switch.key, self.owner.active_shape(), generation)
+        tensors = self.tensors(name)
+        stamp = (generation, *self.routing.stamp(), *((t.data_ptr(), t._version, t.dtype) for t in tensors))
+        cache = self._cache.setdefault(name, {})
+        found = cache.get(key)
         if found is not None and found[0] == stamp:
             return found[1]
-        self._make_room(key, stamp)
+        make_room(cache, stamp, KEPT if self.training else 1)
         # Also within inference mode: the value may be used in training later.
         with torch.inference_mode(False), torch.no_grad():
-            experts, weights = self._cut(name)
-            hidden, coefficients = self._activations(weights)
-            mixture = MixedValue(mix(experts, coefficients, self._dim(name)), hidden, coefficients)
+            experts = [self.owner.cut(name, t) for t in tensors]
+            mixture = mix(experts, self.routing.coefficients(self.training), self._dim(name))
         self.mixes += 1
-        self._cache[key] = (stamp, mixture)
+        cache[key] = (stamp, mixture)
         return mixture
 
     def coefficients(self) -> Tensor:
         """Return the coefficients of the active architecture, ``[1 or active outputs, m]``."""
-        with torch.inference_mode(False), torch.no_grad():
-            return self._activations(self._cut("weight")[1])[1]
+        return self.routing.coefficients(self.training)
 
     def forget(self) -> None:
         """Drop what is remembered."""
         self._cache.clear()
-
-    def _activations(self, weights: RouterWeights) -> tuple[Tensor, Tensor]:
-        with torch.autocast(weights.out_bias.device.type, enabled=False):
-            return self._router.activations(self._phi(), weights)
-
-    def _phi(self) -> Tensor:
-        return self.switch.phi(self._router.hidden_weight)
+        self.routing.forget()
 
     def _dim(self, name: str) -> int:
         return self.owner.output_dim if name == "weight" else 0
-
-    def _cut(self, name: str) -> tuple[list[Tensor], RouterWeights]:
-        """Return the active parts of the experts and of the router."""
-        router = self._router
-        weight, bias = router.by_row()
-        if self.router is not None:
-            weight, bias = self.owner.cut_rows(weight), self.owner.cut_rows(bias)
-        experts = [self.owner.cut(name, t) for t in self.tensors(name)]
-        return experts, RouterWeights(router.hidden_weight, router.hidden_bias, weight, bias)
-
-    def _stamp(self, name: str) -> Stamp:
-        tensors = (*self.tensors(name), *self._router.parameters())
-        return optimiser_steps(), *((t.data_ptr(), t._version, t.dtype) for t in tensors)
-
-    def _make_room(self, key: tuple[Any, ...], stamp: Stamp) -> None:
-        """Drop what is out of date, and the oldest architectures where there are too many."""
-        name, _, _, generation = key
-        of_name = [k for k in self._cache if k[0] == name]
-        stale = [k for k in of_name if k[3] != generation or self._cache[k][0] != stamp]
-        limit = KEPT if self.training else 1
-        fresh = [k for k in of_name if k not in stale]
-        for k in (*stale, *fresh[: max(0, len(fresh) + 1 - limit)]):
-            del self._cache[k]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Forget before a move (`to`, `half`, …): storage may come to lie where older storage lay."""

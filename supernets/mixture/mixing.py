@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from supernets.mixture.router import Router
-
-
-class MixedValue(NamedTuple):
-    """A mixture, and what the router had on the way: hidden units ``[H]`` and coefficients ``[rows, m]``."""
-
-    value: Tensor
-    hidden: Tensor
-    coefficients: Tensor
+from supernets.mixture.window import Window
 
 
 def mix(experts: Sequence[Tensor], coefficients: Tensor, dim: int) -> Tensor:
@@ -31,10 +23,13 @@ def mix(experts: Sequence[Tensor], coefficients: Tensor, dim: int) -> Tensor:
         coefficients: ``[rows, m]``, each row adds up to 1; one row serves all, else as many as ``dim`` is long.
         dim: The dimension of the rows.
     """
-    result, total = experts[0], coefficients[:, 0]
+    result, last = experts[0], len(experts) - 1
+    total = coefficients[:, 0]
     for j, expert in enumerate(experts[1:], 1):
-        total = total + coefficients[:, j]
-        share = torch.where(total > 0, coefficients[:, j] / total, 0.0)
+        share = coefficients[:, j]
+        if j < last:
+            total = total + share
+            share = torch.where(total > 0, share / total, 0.0)
         result = torch.lerp(result, expert, _along(share, dim, expert).to(expert.dtype))
     return result.clone() if len(experts) == 1 else result
 
@@ -47,43 +42,53 @@ def _along(rows: Tensor, dim: int, like: Tensor) -> Tensor:
 
 
 class Mixed(torch.autograd.Function):
-    """A mixture that has been computed before, as a function of the router's weights and the experts.
+    """A mixture that has been computed before, as a function of the coefficients and the experts.
 
     The forward pass hands the given value out, so it may come from a cache; nothing of the graph is kept with it.
     """
 
     @staticmethod
-    def forward(ctx: Any, mixture: MixedValue, phi: Tensor, router: Router, dim: int, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, value: Tensor, dim: int, window: Window | None, coefficients: Tensor, *experts: Tensor
+    ) -> Tensor:
         """Return the value.
 
         Args:
             ctx: Of autograd.
-            mixture: The mixture of these tensors.
-            phi: The encoded architecture.
-            router: Whose coefficients were used.
+            value: The mixture.
             dim: The dimension of the rows.
-            *tensors: The four of `RouterWeights`, then the experts.
+            window: Which part of the experts is mixed; None: all of them.
+            coefficients: ``[rows, m]``.
+            *experts: The whole experts.
         """
-        ctx.router, ctx.dim = router, dim
-        ctx.save_for_backward(phi, mixture.hidden, mixture.coefficients, tensors[2], *tensors[4:])
-        return mixture.value.view_as(mixture.value)
+        ctx.dim, ctx.window = dim, window
+        ctx.save_for_backward(coefficients, *experts)
+        return value.view_as(value)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the tensors."""
-        phi, hidden, coefficients, out_weight, *experts = ctx.saved_tensors
-        dim, needed = ctx.dim, ctx.needs_input_grad[4:]
-        scaled = [
-            gradient * _along(coefficients[:, j], dim, gradient).to(gradient.dtype) if need else None
-            for j, need in enumerate(needed[4:])
-        ]
-        found: tuple[Tensor | None, ...] = (None,) * 4
-        if any(needed[:4]):
-            agreement = torch.stack([_row_sums(gradient * e, dim, len(coefficients)) for e in experts], -1)
-            upstream = agreement.to(coefficients.dtype)
-            found = ctx.router.gradients(phi, out_weight, hidden, coefficients, upstream)
-        return (None, None, None, None, *found, *scaled)
+        """Return the gradients of the coefficients and the experts."""
+        coefficients, *experts = ctx.saved_tensors
+        dim, window = ctx.dim, ctx.window
+        upstream = None
+        if ctx.needs_input_grad[3]:
+            parts = experts if window is None else [window.view(e) for e in experts]
+            agreement = [_row_sums(gradient * e, dim, len(coefficients)) for e in parts]
+            upstream = torch.stack(agreement, -1).to(coefficients.dtype)
+        shares = [_along(s, dim, gradient) for s in coefficients.to(gradient.dtype).unbind(-1)]
+        needed = ctx.needs_input_grad[4:]
+        found = [_scaled(gradient, s, window) if need else None for s, need in zip(shares, needed, strict=True)]
+        return (None, None, None, upstream, *found)
+
+
+def _scaled(gradient: Tensor, share: Tensor, window: Window | None) -> Tensor:
+    """Return the gradient of one expert, zero outside the window."""
+    if window is None:
+        return gradient * share
+    whole, part = window.padded(gradient)
+    torch.mul(gradient, share, out=part)
+    return whole
 
 
 def _row_sums(product: Tensor, dim: int, rows: int) -> Tensor:

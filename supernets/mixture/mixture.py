@@ -15,6 +15,7 @@ from supernets.mixture.encoding import make_encoding
 from supernets.mixture.experts import initialise
 from supernets.mixture.layer import RoutedLayer
 from supernets.mixture.router import Router
+from supernets.mixture.routing import Routing
 from supernets.mixture.spec import MixtureSpec
 from supernets.mixture.switch import Switch
 
@@ -73,10 +74,13 @@ class Mixture(nn.Module):
         shared = self._router(1, like) if layerwise else None
         if shared is not None:
             self.routers[_key(block.name)] = shared
+            routing = Routing(shared, self._switch, None)
         for name, owner in block.layers.items():
             weight = owner.mixed_parameters()["weight"]
-            router = shared or self._router(weight.shape[owner.output_dim], weight)
-            routed = RoutedLayer(owner, spec.experts, router, owned=shared is None, switch=self._switch)
+            if shared is None:
+                own = self._router(weight.shape[owner.output_dim], weight)
+                routing = Routing(own, self._switch, owner)
+            routed = RoutedLayer(owner, spec.experts, routing, owned=shared is None, switch=self._switch)
             for parameter in owner.mixed_parameters():
                 initialise(routed.tensors(parameter), spec)
             self.layers[_key(name)] = routed.train(owner.training)

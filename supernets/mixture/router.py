@@ -9,6 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from supernets.mixture.window import Window
+
+
+class Activations(NamedTuple):
+    """What a router computes for an architecture: hidden units ``[H]`` and coefficients ``[rows, m]``."""
+
+    hidden: Tensor
+    coefficients: Tensor
+
 
 class RouterWeights(NamedTuple):
     """The tensors that give the coefficients of some rows.
@@ -61,10 +70,10 @@ class Router(nn.Module):
 
     def coefficients(self, phi: Tensor, weights: RouterWeights) -> Tensor:
         """Return the coefficients of the rows that the weights are of, ``[rows, m]``; each row adds up to 1."""
-        return self.activations(phi, weights)[1]
+        return self.activations(phi, weights).coefficients
 
-    def activations(self, phi: Tensor, weights: RouterWeights) -> tuple[Tensor, Tensor]:
-        """Return the hidden units ``[H]`` and the coefficients ``[rows, m]``."""
+    def activations(self, phi: Tensor, weights: RouterWeights) -> Activations:
+        """Return the hidden units and the coefficients of the rows that the weights are of."""
         hidden = functional.relu(functional.linear(phi, weights.hidden_weight, weights.hidden_bias))
         logits = (weights.out_weight @ hidden + weights.out_bias) / self.temperature
         if self.top_k is not None and self.top_k < self.experts:
@@ -72,24 +81,37 @@ class Router(nn.Module):
                 -1, logits.topk(self.top_k, dim=-1).indices, True
             )
             logits = logits.masked_fill(~kept, -math.inf)
-        return hidden, logits.softmax(-1)
+        return Activations(hidden, logits.softmax(-1))
 
     def gradients(
-        self, phi: Tensor, out_weight: Tensor, hidden: Tensor, coefficients: Tensor, upstream: Tensor
+        self,
+        phi: Tensor,
+        out_weight: Tensor,
+        activations: Activations,
+        upstream: Tensor,
+        windows: tuple[Window, Window] | None = None,
     ) -> RouterWeights:
         """Return the gradients of the weights, by the chain rule: autograd within autograd costs several times as much.
 
         Args:
             phi: The encoded architecture.
-            out_weight: Of `RouterWeights`.
-            hidden: Of `activations`.
-            coefficients: Of `activations`; an expert that ``top_k`` leaves out has 0, and so a gradient of 0.
+            out_weight: Of `RouterWeights`, the active rows.
+            activations: Of `activations`; an expert that ``top_k`` leaves out has 0, and so a gradient of 0.
             upstream: The gradient of the coefficients, ``[rows, m]``.
+            windows: Where the active rows lie in the last two tensors; the gradients of those then are whole.
         """
+        hidden, coefficients = activations
         centred = upstream - (coefficients * upstream).sum(-1, keepdim=True)
         logits = coefficients * centred / self.temperature
         inner = (logits.reshape(-1) @ out_weight.reshape(-1, len(hidden))) * (hidden > 0)
-        return RouterWeights(torch.outer(inner, phi), inner, logits.unsqueeze(-1) * hidden, logits)
+        rest = (torch.outer(inner, phi), inner)
+        if windows is None:
+            return RouterWeights(*rest, logits.unsqueeze(-1) * hidden, logits)
+        whole, part = windows[0].padded(logits)
+        torch.mul(logits.unsqueeze(-1), hidden, out=part)
+        whole_bias, part_bias = windows[1].padded(logits)
+        part_bias.copy_(logits)
+        return RouterWeights(*rest, whole, whole_bias)
 
     def extra_repr(self) -> str:
         """Return the shape for printing."""

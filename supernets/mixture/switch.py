@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from search_spaces import SearchSpace
 from supernets.mixture.encoding import ArchitectureEncoding
+
+REMEMBERED = 64  # encoded architectures: the largest and the smallest come back in every sandwich step
 
 _steps = 0
 
@@ -45,6 +49,7 @@ class Switch:
         self._encoding = encoding
         self._arch: Mapping[str, Any] = {}
         self._phi: Tensor | None = None
+        self._encoded: dict[tuple[Any, ...], NDArray[np.float32]] = {}
         self.key: tuple[Any, ...] = ()
         self.generation = 0
 
@@ -58,7 +63,11 @@ class Switch:
     def phi(self, like: Tensor) -> Tensor:
         """Return the encoding of the active architecture, ``[f]``, in the dtype and on the device of a tensor."""
         if self._phi is None or (self._phi.dtype, self._phi.device) != (like.dtype, like.device):
-            features = self._encoding(self._space.encode([self._arch]))[0]
+            features = self._encoded.get(self.key)
+            if features is None:
+                if len(self._encoded) >= REMEMBERED:
+                    self._encoded.clear()
+                features = self._encoded[self.key] = self._encoding(self._space.encode([self._arch]))[0]
             with torch.inference_mode(False):
                 self._phi = torch.from_numpy(features).to(like.device, like.dtype)
         return self._phi

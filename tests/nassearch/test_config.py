@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,31 @@ def test_plugins_are_found_in_the_current_folder(tmp_path: Path, monkeypatch: py
 def test_plugins_that_fail_are_named() -> None:
     with pytest.raises(ConfigError, match="plugin 'no_such_module' cannot be imported"):
         import_plugins(["no_such_module"])
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"mixture": "none"}, {"vocab_size": 300, "mixture": "none"}),
+        ({"experts": 4}, {"vocab_size": 300, "mixture": "neuron", "experts": 4, "mixture_options": {"hidden": 8}}),
+        ({"mixture": "layer"}, {"vocab_size": 300, "mixture": "layer"}),
+        (
+            {"vocab_size": 200, "mixture_options": {"top_k": 1}},
+            {"vocab_size": 200, "mixture": "neuron", "experts": 3, "mixture_options": {"hidden": 8, "top_k": 1}},
+        ),
+    ],
+)
+def test_options_of_a_warm_start_are_kept_beside_those_given(
+    tmp_path: Path, given: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """A flag such as --mixture says nothing of the vocabulary; another mixture leaves nothing of the earlier one."""
+    options = {"vocab_size": 300, "mixture": "neuron", "experts": 3, "mixture_options": {"hidden": 8}}
+    earlier = make_config({
+        "space": "hat-multi30k", "task": "translation:multi30k:D", "objectives": ["nll:min"], "model_options": options
+    })  # fmt: skip
+    (tmp_path / "config.yaml").write_text(earlier.to_yaml())
+    later = {"objectives": ["nll:min"], "warm_start": [str(tmp_path)], "model_options": given}
+    config = make_config(later)
+    assert config.model_options == wanted
+    assert make_config(config.model_dump(mode="json")).model_options == wanted  # as it is read again
+    assert make_config({**later, "space": "hat-wmt"}).model_options == given

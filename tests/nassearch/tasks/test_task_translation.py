@@ -101,6 +101,27 @@ def test_epochs_are_reproducible_and_complete(folder):
     assert sum(len(t) for t in first) == 118
 
 
+def test_batches_of_a_number_of_tokens(folder):
+    task = make_task(spec(folder, ",tokens=60"))
+    data = task.training_data(64, seed=3)
+    first, again, other = ([b.targets for b in data.batches(e)] for e in (0, 0, 1))
+    assert len(first) == len(other) == data.steps_per_epoch > 4
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    for batches in (first, other):
+        rows = [tuple(r[r != -100].tolist()) for b in batches for r in b]
+        assert sorted(rows) == sorted(
+            tuple(r[r != -100].tolist()) for b in task.batches("train", 64) for r in b.targets
+        )
+    sizes = [b.inputs["input_ids"].numel() for b in data.batches(0)]
+    assert max(max(t.numel() for t in first), max(sizes)) <= 60
+    assert np.mean([max(t.numel(), n) for t, n in zip(first, sizes, strict=True)]) > 40  # and they are filled
+    assert task.fingerprint != make_task(spec(folder)).fingerprint
+    assert from_payload(*task.to_payload()).training_data(64).steps_per_epoch == data.steps_per_epoch
+    lengthy = make_task(spec(folder, ",tokens=1")).training_data(64)
+    assert {len(b.targets) for b in lengthy.batches(0)} == {1}  # a pair of more tokens is a batch by itself
+
+
 def test_tokenised_once(folder, tmp_path, monkeypatch):
     from nassearch.tasks import subwords
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,10 @@ from tiny_models import make_model
 from supernets import Supernet, SupernetError, build, call, convert
 from supernets.conformance import logits
 from supernets.mixture import MixtureSpec, RoutedLayer, Router
-from supernets.mixture.mixing import Mixed, MixedValue, mix
-from supernets.mixture.router import RouterWeights
+from supernets.mixture.mixing import Mixed, mix
+from supernets.mixture.router import Activations, RouterWeights
+from supernets.mixture.routing import Routed
+from supernets.mixture.window import Window
 
 every_net = pytest.mark.parametrize("name", NETS)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -100,7 +104,7 @@ def test_a_one_hot_router_is_that_expert(name: str, kind: str) -> None:
         names = {id(p): n for n, p in net.named_parameters()}
         with torch.no_grad():
             for layer in layers(net):
-                router = layer._router
+                router = layer.routing.router
                 router.out_weight.zero_()
                 router.out_bias.view(-1, 3).copy_(torch.eye(3)[chosen] * 1e4)
                 for parameter, tensor in layer.owner.mixed_parameters().items():
@@ -119,7 +123,7 @@ def test_a_narrow_subnet_has_a_prefix_of_the_coefficients(name: str) -> None:
     for arch in architectures(net, 5):
         net.activate(arch)
         for layer in layers(net):
-            router, phi = layer._router, layer._phi()
+            router, phi = layer.routing.router, layer.routing._phi()
             with torch.no_grad():
                 whole = router.coefficients(
                     phi, RouterWeights(router.hidden_weight, router.hidden_bias, *router.by_row())
@@ -148,20 +152,57 @@ def test_gradients_of_a_mixture(rows: int, dim: int, top_k: int | None) -> None:
     experts = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     direction = torch.randn(5, 4, dtype=torch.float64)
 
-    hidden, coefficients = router.activations(phi, RouterWeights(*weights))
+    activations = router.activations(phi, RouterWeights(*weights))
+    coefficients = activations.coefficients
     shape = [1, 1]
     shape[dim] = -1
     plain = sum(e * coefficients[:, j].view(shape) for j, e in enumerate(experts))
     value = mix(experts, coefficients, dim)
     torch.testing.assert_close(value, plain)
-    mixed = Mixed.apply(
-        MixedValue(value.detach(), hidden.detach(), coefficients.detach()), phi, router, dim, *weights, *experts
-    )
+    detached = Activations(*(t.detach() for t in activations))
+    routed = Routed.apply(detached, phi, router, None, *weights)
+    mixed = Mixed.apply(value.detach(), dim, None, routed, *experts)
     variables = [*router.parameters(), *experts]
     wanted = torch.autograd.grad((plain * direction).sum(), variables)
     found = torch.autograd.grad((mixed * direction).sum(), variables)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("experts", [1, 2, 3])
+def test_gradients_of_a_slice(experts: int, kind: str) -> None:
+    """They are those that autograd gives through slices and a plain sum, and zero outside the slice."""
+    net = make_net("mobilenetv3-tiny", kind, experts=experts)
+    layer = next(x for x in layers(net) if x.owner.weight.shape[0] > 8)
+    layer.owner.set_active(6, 5)
+    router, phi = layer.routing.router, layer.routing._phi()
+    weight, bias = (layer.owner.cut_rows(t) if kind == "neuron" else t for t in router.by_row())
+    plain = router.coefficients(phi, RouterWeights(router.hidden_weight, router.hidden_bias, weight, bias))
+    parts = [layer.owner.cut("weight", t) for t in layer.tensors("weight")]
+    wanted_value = sum(p * plain[:, j].view(-1, 1, 1, 1) for j, p in enumerate(parts))
+    variables = [*layer.tensors("weight"), *router.parameters()]
+    direction = torch.randn_like(wanted_value)
+    wanted = torch.autograd.grad((wanted_value * direction).sum(), variables)
+    for _ in range(2):  # the coefficients' node serves every pass
+        value = layer.active("weight")
+        torch.testing.assert_close(value, wanted_value)
+        found = torch.autograd.grad((value * direction).sum(), variables)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_window_is_a_view_of_contiguous_tensors() -> None:
+    whole = torch.arange(24.0).view(4, 6)[1:]  # begins within its storage
+    window = Window.of(whole[:2, :5], whole)
+    assert window is not None
+    assert torch.equal(window.view(whole), whole[:2, :5])
+    padded, part = window.padded(whole)
+    part.fill_(1.0)
+    assert float(padded.sum()) == 10.0
+    assert torch.equal(padded[:2, :5], torch.ones(2, 5))
+    assert Window.of(whole[:2].clone(), whole) is None
+    assert Window.of(whole.T[:2], whole.T) is None
 
 
 @every_kind
@@ -299,17 +340,51 @@ def test_a_mixture_is_computed_once() -> None:
         optimiser.step()
 
 
+@every_kind
+def test_a_router_runs_once_for_all_that_it_mixes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = make_net("bert", kind).train()
+    calls = {"activations": 0, "gradients": 0}
+    for method in calls:
+        plain = getattr(Router, method)
+
+        def counted(self, *args, method=method, plain=plain):
+            calls[method] += 1
+            return plain(self, *args)
+
+        monkeypatch.setattr(Router, method, counted)
+    backward(net)
+    routers = sum(isinstance(m, Router) for m in net.modules())
+    assert calls == {"activations": routers, "gradients": routers}
+    backward(net)  # the same architecture and weights: a micro-batch
+    assert calls == {"activations": routers, "gradients": 2 * routers}
+
+
+def test_a_copy_remembers_nothing() -> None:
+    net = make_net("bert", "neuron").train()
+    backward(net)
+    copied = copy.deepcopy(net)
+    assert all(not layer.routing._cache for layer in layers(copied))
+    mine, theirs = ({id(p) for p in n.parameters()} for n in (net, copied))
+    assert not mine & theirs
+    assert all(id(p) in theirs for layer in layers(copied) for p in layer.routing.router.parameters())
+
+
+def remembered(layer: RoutedLayer) -> int:
+    """Return how many tensors of weight, bias and coefficients there are."""
+    return sum(map(len, layer._cache.values())) + len(layer.routing._cache)
+
+
 def test_remembered_mixtures_are_bounded() -> None:
     net = make_net("bert", "layer").train()
     for arch in architectures(net, 20):
         net.activate(arch)
         output(net)
-    assert all(len(layer._cache) <= 16 for layer in layers(net))
+    assert all(remembered(layer) <= 3 * 8 for layer in layers(net))
     net.eval()
     for arch in architectures(net, 3):
         net.activate(arch)
         output(net)
-    assert all(len(layer._cache) <= 2 for layer in layers(net))
+    assert all(remembered(layer) <= 3 for layer in layers(net))
 
 
 def test_a_mixture_of_inference_mode_can_be_trained_with() -> None:
