@@ -173,7 +173,7 @@ def _present(block: Block) -> Tensor:
         rows = block.n_experts if plan.bank is None else len(plan.bank["down_proj"])
         return torch.arange(rows)
     real: Tensor = plan.target if plan.places is None else plan.target[plan.places < 0]
-    present: Tensor = real.unique().cpu()
+    present: Tensor = torch.unique(real).cpu()
     return present
 
 
