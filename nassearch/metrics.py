@@ -22,7 +22,6 @@ PERCENTAGES = ("dead_experts", "esap", "load_entropy", "sch", "srp")
 """Metrics from 0 to 100, or their names before the first dot, besides accuracies."""
 ACCURACIES = ("accuracy", "f1", "matthews", "top1", "top5")
 
-
 _SAME = {"accuracy": "top1", "top1": "accuracy"}  # of a class each, whatever the task calls it
 
 

@@ -89,6 +89,26 @@ def parse(name: str) -> Behaviour:
     return Behaviour(name, "transfer_ms", int(found["ahead"]), memory=_bytes(found["memory"]), bandwidth=rate)
 
 
+def fault(name: str, tokens: int | None = None) -> str | None:
+    """Return what is wrong with the name of a metric; None if it can be observed.
+
+    Args:
+        name: The name.
+        tokens: Tokens of a text, where they are known.
+    """
+    try:
+        metric = parse(name)
+    except SupernetError as error:
+        return str(error)
+    return None if tokens is None else _too_short(metric, tokens)
+
+
+def _too_short(metric: Behaviour, tokens: int) -> str | None:
+    if metric.kind != "srp" or metric.window <= tokens:
+        return None
+    return f"{metric.name} needs texts of {metric.window} tokens; they have {tokens}: give a smaller window"
+
+
 def _bytes(text: str) -> float:
     return int(text[:-2]) * _BYTES[text[-2:]]
 
@@ -173,7 +193,7 @@ def _present(block: Block) -> Tensor:
         rows = block.n_experts if plan.bank is None else len(plan.bank["down_proj"])
         return torch.arange(rows)
     real: Tensor = plan.target if plan.places is None else plan.target[plan.places < 0]
-    present: Tensor = real.unique().cpu()
+    present: Tensor = torch.unique(real).cpu()
     return present
 
 
@@ -219,11 +239,9 @@ def _run(net: Any, watches: list[Watch], group: str, batch: Inputs, wanted: Sequ
     if isinstance(batch, tuple):
         raise SupernetError("the routing of a language model is watched on inputs by name, with input_ids")
     shape = tuple(batch["input_ids"].shape)
-    longest = max((m.window for m in wanted if m.kind == "srp"), default=0)
-    if longest > shape[1]:
-        raise SupernetError(
-            f"srp.{longest} needs texts of {longest} tokens; they have {shape[1]}: give a smaller window"
-        )
+    for metric in wanted:
+        if reason := _too_short(metric, shape[1]):
+            raise SupernetError(reason)
     call(net, batch)
     mask = batch.get("attention_mask")
     real = np.ones(shape, dtype=bool) if mask is None else mask.bool().cpu().numpy()

@@ -14,9 +14,7 @@ from torch import nn
 from search_spaces import SearchSpace
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
-from supernets.experts import calibration, explain, importance, timing
-from supernets.experts.behaviour import BEHAVIOURS, observe
-from supernets.experts.behaviour import parse as parse_behaviour
+from supernets.experts import behaviour, calibration, explain, importance, timing
 from supernets.experts.blocks import find_blocks
 from supernets.experts.choices import Choices, gene_name, resolve
 from supernets.experts.costs import CostModel
@@ -308,22 +306,16 @@ class ExpertSupernet(Supernet):
     @classmethod
     def behaviours(cls) -> Mapping[str, str]:
         """Return the metrics of routing: how to write each -> what it is."""
-        return BEHAVIOURS
+        return behaviour.BEHAVIOURS
 
     @classmethod
     def behaviour_fault(cls, metric: str, tokens: int | None = None) -> str | None:
         """Return what is wrong with the name of a metric of routing; None if it can be observed."""
-        try:
-            parsed = parse_behaviour(metric)
-        except SupernetError as error:
-            return str(error)
-        if parsed.kind == "srp" and tokens is not None and parsed.window > tokens:
-            return f"{metric} needs texts of {parsed.window} tokens; they have {tokens}: give a smaller window"
-        return None
+        return behaviour.fault(metric, tokens)
 
     def observe(self, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
         """Return metrics of how the active configuration routes texts, see `supernets.experts.behaviour`."""
-        return observe(self, metrics, groups)
+        return behaviour.observe(self, metrics, groups)
 
     def _gathered(self, batches: calibration.Calibration) -> tuple[list[LayerStatistics], int]:
         device = next(self.model.parameters()).device

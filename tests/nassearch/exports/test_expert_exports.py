@@ -18,7 +18,7 @@ from tiny_moe import CONFIGS, batches, make_moe
 
 from nassearch.exports import Subject, make_export
 from nassearch.exports.outside import run_outside
-from nassearch.exports.transformers_folder import _stock_fault
+from nassearch.exports.stock import transformers_fault
 from supernets import convert
 from supernets.transformer.handout import hook_parts
 
@@ -139,11 +139,11 @@ def test_the_modelling_file_holds_what_its_subnet_needs(exported: dict[str, Any]
 
 def test_no_stock_class_for_what_tensors_do_not_show() -> None:
     net = convert(make_moe("qwen3_moe"), calibration=batches(), **CHOICES)
-    assert _stock_fault(net.extract(net.active)) is None
-    fault = _stock_fault(net.extract(by_layer(net, k=[1, 3])))
+    assert transformers_fault(net.extract(net.active)) is None
+    fault = transformers_fault(net.extract(by_layer(net, k=[1, 3])))
     assert fault is not None
     assert "says that model.layers.0.mlp.gate has top_k = 1" in fault
-    hooked = _stock_fault(net.extract(by_layer(net, top_p=[0.6])))
+    hooked = transformers_fault(net.extract(by_layer(net, top_p=[0.6])))
     assert hooked is not None
     assert "computes what the subnet does in model.layers.0.mlp.gate" in hooked
 
