@@ -76,7 +76,7 @@ class FinetuneSettings:
                 )
             patterns += groups.get(name, [name])
         default = {"alpha": 0.5, "temperature": 2.0} | dict(net.recovery)
-        missing = {n: v for n, v in default.items() if getattr(self, n) is None}
+        missing: dict[str, Any] = {n: v for n, v in default.items() if getattr(self, n) is None}
         return replace(self, **missing, only=tuple(patterns))
 
     def training(self, run: Run, task: Task) -> TrainSettings:

@@ -99,7 +99,7 @@ class TransformersFolder(ExportFormat):
             self.form = "own modelling file"
             self.reason = f"{fault}; readers need trust_remote_code=True, which runs {MODELLING} of this folder"
         # Other readers want the published layout, an expert apart; it has no form for a block without any.
-        module.save_pretrained(folder, **({} if source is None else {"save_original_format": False}))
+        module.save_pretrained(folder, save_original_format=source is None)
         if source is not None:
             (folder / MODELLING).write_text(source, encoding="utf-8")
             _name_classes(folder / "config.json", self._auto)

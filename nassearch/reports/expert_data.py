@@ -67,7 +67,7 @@ def has_experts(run: Run) -> bool:
 def kept_share(run: Run, record: Record) -> float:
     """Return the mean over the genes of experts kept, percent of the most."""
     genes = [g for g in run.space.genes if g.role == ROLE]
-    return 100.0 * float(np.mean([float(record.arch[g.name]) / float(max(g.choices)) for g in genes]))  # type: ignore[type-var]
+    return 100.0 * float(np.mean([float(record.arch[g.name]) / float(max(g.choices)) for g in genes]))
 
 
 def quality_curve(run: Run) -> Curve | None:
@@ -99,7 +99,7 @@ def members_grid(run: Run) -> Grid | None:
     genes = [g for g in run.space.genes if g.role == ROLE]
     if len(genes) < 2 or not run.front:
         return None
-    most = max(float(max(g.choices)) for g in genes)  # type: ignore[type-var]
+    most = max(float(max(g.choices)) for g in genes)
     shown = run.front
     if len(shown) > _MOST_MEMBERS:
         shown = [shown[round(i)] for i in np.linspace(0, len(shown) - 1, _MOST_MEMBERS)]
@@ -111,9 +111,9 @@ def members_grid(run: Run) -> Grid | None:
         line = []
         for gene in genes:
             how = r.arch.get(operators.get(gene.layer, ""), "")
-            fewer = float(r.arch[gene.name]) < float(max(gene.choices))  # type: ignore[type-var]
+            fewer = float(r.arch[gene.name]) < float(max(gene.choices))
             line.append(
-                f"#{r.id}, layer {gene.layer}: {r.arch[gene.name]} of {max(gene.choices)}"  # type: ignore[type-var]
+                f"#{r.id}, layer {gene.layer}: {r.arch[gene.name]} of {max(gene.choices)}"
                 + (f", {how}" if how and fewer else "")
             )
         tips.append(line)

@@ -154,8 +154,16 @@ def _points(figure: Figure, axes: Axes, view: FrontView) -> None:
         axes.scatter(xs, ys, **look)
     for other in view.others:
         xs, ys = zip(*other.points, strict=True)
-        style_of_line = {"drawstyle": where_of(view), "linestyle": ":"} if view.line else {"linestyle": ""}
-        look = {"color": other.colour, "linewidth": 1.2, "marker": "s", "markersize": 4.5, "label": other.label}
+        style_of_line: dict[str, Any] = (
+            {"drawstyle": where_of(view), "linestyle": ":"} if view.line else {"linestyle": ""}
+        )
+        look = {
+            "color": other.colour,
+            "linewidth": 1.2,
+            "marker": "s",
+            "markersize": 4.5,
+            "label": other.label,
+        }
         axes.plot(xs, ys, zorder=2.8, **look, **style_of_line)
     if view.second:
         for record, (x1, y1) in view.second:
