@@ -132,12 +132,19 @@ def unused_choices(has: Mapping[str, Any], options: Mapping[str, Any]) -> list[s
             wrong[name] = has[name]
     choices = has.get("choices")
     for stack, dims in choices.items() if isinstance(choices, Mapping) else ():
+        of_experts = isinstance(dims, list | bool) and stack in options
+        if of_experts and set(_listed(options[stack])) != set(_listed(dims)):
+            wrong[stack] = dims
         for dim, values in dims.items() if isinstance(dims, Mapping) else ():
             own = f"{stack}_{dim}" if stack else dim
             option = own if own in options else dim
             if option in options and _as_list(options[option]) != list(values):
                 wrong[option] = list(values)
     return [f"{name}={options[name]} (it has {value})" for name, value in wrong.items()]
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, list | tuple) else [values]
 
 
 def _as_list(values: Any) -> Any:

@@ -24,6 +24,7 @@ def test_options_that_a_loaded_supernet_does_not_have_are_named() -> None:
     assert unused_choices(two, {"encoder_depth": [2], "decoder_depth": 2}) == ["encoder_depth=[2] (it has [1, 2])"]
     experts = {"choices": {"keep": [4, 8], "operators": ["drop", "ream"], "uniform": False}}
     assert unused_choices(experts, {"keep": [8, 4], "operators": ["ream", "drop"]}) == []
+    assert unused_choices(experts, {"uniform": True}) == ["uniform=True (it has False)"]
     assert unused_choices(experts, {"keep": [2, 8], "operators": "drop"}) == [
         "keep=[2, 8] (it has [4, 8])",
         "operators=drop (it has ['drop', 'ream'])",
