@@ -88,8 +88,8 @@ def save_predictors(run: Run, net: Supernet, console: Console) -> None:
 def save_explanation(run: Run, net: Supernet, task: Task) -> None:
     """Write what the supernet's family has to show of itself and of the front, if anything, for the report."""
     members = run.front
-    domains = task.calibration_domains(run.config.evaluation.batch_size)
-    shown = net.explain([r.arch for r in members], domains)
+    domains = task.inputs_by_domain("calibration", run.config.evaluation.batch_size)
+    shown = net.explain([r.arch for r in members], domains if len(domains) > 1 else {})
     if shown:
         write_json(run.folder / EXPLANATION_FILE, {"ids": [r.id for r in members], **shown})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from nassearch.config import RunConfig
 from nassearch.errors import ConfigError
@@ -136,8 +137,7 @@ def converted_source(config: RunConfig, task: Task) -> Source:
                     )
                 options["copy"] = False
             if "calibration" not in options and wants_calibration(loaded.module, config.space):
-                limits = config.evaluation
-                options["calibration"] = task.calibration_inputs(limits.batch_size, limits.calibration_size)
+                options["calibration"] = _calibration(config, task)
             return convert(loaded.module, space=config.space, **options)
 
     try:
@@ -147,6 +147,18 @@ def converted_source(config: RunConfig, task: Task) -> Source:
     except TypeError as error:
         raise ConfigError(f"model_options of --space {config.space}: {error}") from error
     return Source(net.space, make, notes, new_weights, [net])
+
+
+def _calibration(config: RunConfig, task: Task) -> Any:
+    """Return calibration inputs in batches; an equal number by domain where the data tell several."""
+    size, batch_size = config.evaluation.calibration_size, config.evaluation.batch_size
+    names = list(task.inputs_by_domain("calibration", batch_size))
+    if len(names) < 2:
+        return task.calibration_inputs(batch_size, size)
+    share = max(1, size // len(names))
+    batch_size = min(batch_size, share)
+    parts = task.inputs_by_domain("calibration", batch_size)
+    return {name: list(islice(batches, share // batch_size)) for name, batches in parts.items()}
 
 
 def make_source(config: RunConfig, task: Task, space: SearchSpace | None = None) -> Source:

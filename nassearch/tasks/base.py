@@ -70,10 +70,6 @@ class Task(ABC):
     def calibration_inputs(self, batch_size: int, n_images: int | None = None) -> list[Inputs]:
         """Return inputs of the first ``n_images`` of the calibration split (default: all of it)."""
 
-    def calibration_domains(self, batch_size: int) -> dict[str, list[Inputs]]:
-        """Return inputs of the calibration split by domain; none (the default) where the data tell no domains."""
-        return {}
-
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the training loss, a scalar: a mean over the items, or over what `Batch.counts` says."""
