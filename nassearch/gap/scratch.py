@@ -50,7 +50,7 @@ class Recipe:
         """Return what the first weights depend on, but for the seed, as JSON data."""
         config = self.problem.config
         names = ("checkpoint", "supernet", "model") if self.start == "initial" else ()
-        start = {"kind": self.start, **{n: str(p) for n in names if (p := getattr(config, n))}}
+        start: dict[str, Any] = {"kind": self.start, **{n: str(p) for n in names if (p := getattr(config, n))}}
         if self.start == "initial" and self.problem.orders_units:
             start["order"] = {"rehearsal": config.train.rehearsal}
         return start
