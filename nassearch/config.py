@@ -309,11 +309,12 @@ def _inherited(data: dict[str, Any]) -> dict[str, Any]:
     options, file = data.get("model_options"), Path(runs[0]) / "config.yaml"
     if missing and not file.is_file():
         raise ConfigError(f"--warm-start {runs[0]} has no {file.name}, so it is no run folder of nassearch")
-    if missing or (options and file.is_file()):
+    if missing:  # a run's own configuration lacks nothing: the earlier one may have changed since, or be gone
         earlier = read_yaml(file)
         inherited |= {name: earlier[name] for name in missing if name in earlier}
-        # Options belong to one space: those of another would be unknown to it.
-        if isinstance(options, Mapping) and inherited.get("space") == earlier.get("space"):
+        # Options belong to one space and model: those of another would be unknown to it.
+        same = all(inherited.get(name) == earlier.get(name) for name in ("space", "model"))
+        if isinstance(options, Mapping) and same:
             inherited["model_options"] = _further_options(earlier.get("model_options"), options)
     quality = [m for m in reuse if base_name(str(m)) not in {*MEASURED, *ANALYTIC}] if isinstance(reuse, list) else []
     weights = Path(runs[0]).absolute() / "supernet"
