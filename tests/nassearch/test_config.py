@@ -115,7 +115,8 @@ def test_options_of_a_warm_start_are_kept_beside_those_given(
     assert make_config(config.model_dump(mode="json")).model_options == wanted  # as it is read again
     assert make_config({**later, "space": "hat-wmt"}).model_options == given
     assert make_config({**later, "model": "another"}).model_options == given
-    saved = config.model_dump(mode="json")
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(config.to_yaml())
     for text in (earlier.to_yaml().replace("300", "400"), "broken: ["):
         (tmp_path / "config.yaml").write_text(text)
-        assert make_config(saved).model_options == wanted
+        assert make_config(file=saved).model_options == wanted

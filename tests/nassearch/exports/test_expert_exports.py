@@ -83,7 +83,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
         archs[("uniform", same)] = configured(same, keep=4, k=2, width=8)
         if name in STORED:
             kinds = {"operators": ["drop", "mc-smoe"], "blocks": ["experts", "dense", "skip"], "width": [16]}
-            net = convert(make_moe(name), calibration=batches(), keep=[4, 8], k=[2], protect=False, **kinds).eval()
+            net = convert(make_moe(name), calibration=batches(), keep=[4, 8], protect=False, **kinds).eval()
             archs[("factored", net)] = by_layer(net, op=["mc-smoe", "drop"], keep=[4])
             archs[("whole", net)] = by_layer(net, block=["dense", "skip"])
             if any(gene.name.startswith("shared") for gene in net.space.genes):
