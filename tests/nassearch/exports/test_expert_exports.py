@@ -83,11 +83,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
         archs[("uniform", same)] = configured(same, keep=4, k=2, width=8)
         if name in STORED:
             kinds = {"operators": ["drop", "mc-smoe"], "blocks": ["experts", "dense", "skip"], "width": [16]}
-            net = convert(make_moe(name), calibration=batches(), keep=[4, 8], protect=False, **kinds).eval()
-            archs[("factored", net)] = by_layer(net, op=["mc-smoe", "drop"], keep=[4])
+            net = convert(make_moe(name), calibration=batches(), keep=[4, 8], k=[2, 3], protect=False, **kinds).eval()
+            archs[("factored", net)] = by_layer(net, op=["mc-smoe", "drop"], keep=[4], k=[2])
             archs[("whole", net)] = by_layer(net, block=["dense", "skip"])
             if any(gene.name.startswith("shared") for gene in net.space.genes):
-                archs[("promoted", net)] = by_layer(net, shared=[1], keep=[4, 8])
+                archs[("promoted", net)] = by_layer(net, shared=[1], keep=[4, 8], k=[2])
         for (case, net), arch in archs.items():
             subject = Subject(net.extract(arch).eval(), net.example_inputs(), net.rebuild_source(arch))
             exporter, folder = make_export("transformers"), root / f"{name}-{case}"
