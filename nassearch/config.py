@@ -22,6 +22,7 @@ _INHERITED = (
     "space",
     "model",
     "trust_remote_code",
+    "offload",
     "task",
     "seed",
     "model_options",

@@ -270,7 +270,9 @@ def _first_bounds(problem: Problem, net: Supernet, devices: KnownDevices, consol
 
 def absolute_paths(config: RunConfig) -> dict[str, Any]:
     """Return the paths of a configuration made absolute, so that the run can be gone on with from anywhere."""
-    paths: dict[str, Any] = {n: path.resolve() for n in ("checkpoint", "supernet") if (path := getattr(config, n))}
+    paths: dict[str, Any] = {
+        n: path.resolve() for n in ("checkpoint", "supernet", "offload") if (path := getattr(config, n))
+    }
     if config.model is not None and (model := local_folder(config.model)) is not None:
         timm = "timm:" if config.model.startswith("timm:") else ""
         paths["model"] = f"{timm}{model.resolve()}"

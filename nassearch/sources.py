@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nassearch.config import RunConfig
@@ -13,7 +12,7 @@ from search_spaces import SearchSpace, get_space
 
 if TYPE_CHECKING:
     from nassearch.tasks import Task
-    from supernets import Supernet
+    from supernets import Inputs, Supernet
 
 
 @dataclass
@@ -156,9 +155,19 @@ def _calibration(config: RunConfig, task: Task) -> Any:
     if len(names) < 2:
         return task.calibration_inputs(batch_size, size)
     share = max(1, size // len(names))
-    batch_size = min(batch_size, share)
-    parts = task.inputs_by_domain("calibration", batch_size)
-    return {name: list(islice(batches, share // batch_size)) for name, batches in parts.items()}
+    parts = task.inputs_by_domain("calibration", min(batch_size, share))
+    return {name: list(_first(batches, share)) for name, batches in parts.items()}
+
+
+def _first(batches: Iterable[Inputs], n: int) -> Iterator[Inputs]:
+    """Yield the first n items of batches of texts, inputs by name; a task may make them smaller than asked."""
+    for inputs in batches:
+        if n <= 0:
+            return
+        assert isinstance(inputs, Mapping)  # noqa: S101 - data of domains are texts
+        part = {name: t[:n] for name, t in inputs.items()}
+        n -= len(next(iter(part.values())))
+        yield part
 
 
 def make_source(config: RunConfig, task: Task, space: SearchSpace | None = None) -> Source:

@@ -13,7 +13,10 @@ from search_spaces import Rows
 
 @register_strategy("random")
 class RandomSearch(Strategy):
-    """Distinct networks, uniform over genotypes: the baseline every strategy has to beat."""
+    """Distinct networks, uniform over genotypes: the baseline every strategy has to beat.
+
+    Where a limit on a size is kept by moving counts, those beyond it are moved to it first.
+    """
 
     learns: ClassVar[bool] = False
 

@@ -190,6 +190,7 @@ class ExpertSupernet(Supernet):
             protect=config["protect"],
             bank_mb=config["bank_mb"],
             least=config["least"],
+            copy=False,  # nobody else has the model
         )
 
     # -- switching -----------------------------------------------------------------------------------
@@ -385,7 +386,9 @@ class ExpertSupernet(Supernet):
     def parameter_groups(self) -> dict[str, list[str]]:
         """Return what may be trained alone: the routers, the routed experts, or both."""
         routers = sorted({f"*.{self._family.router}.{n}" for b in self.blocks for n in b.router._parameters})
-        experts = sorted({f"*.experts.{n}" for b in self.blocks for n in (*b.tensors, "expert_constants")})
+        experts = sorted(
+            {f"*.experts.{n}" for b in self.blocks for n in (*b.tensors, "expert_constants", "factored_*")}
+        )
         return {"routers": routers, "experts": experts, "routers-and-experts": [*routers, *experts]}
 
     # -- inputs and costs ----------------------------------------------------------------------------

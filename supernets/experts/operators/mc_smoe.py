@@ -63,7 +63,7 @@ class MCSMoE(MSMoE):
         return Plan(
             target=indices(target, block.router_weight),
             bank=bank_of(block, [merged[i] for i in whole]) if whole else _none(block),
-            factors=factored.stack(narrow, self.ratio, self.rest, block.common["down"]),
+            factors=factored.stack(narrow, self.ratio, self.rest, block.common["down"]) if narrow else None,
         )
 
 

@@ -99,3 +99,15 @@ def test_faults_of_its_options_are_told() -> None:
     ):
         with pytest.raises(SupernetError, match=message):
             get_operator(text)
+
+
+@pytest.mark.parametrize("choice", [{"keep": 1, "k": 1}, {"keep": 2, "shared": 1, "k": 1}])
+def test_blocks_that_keep_protected_experts_alone_have_no_factors(choice: dict[str, int]) -> None:
+    net: Any = convert(
+        make_moe("olmoe"), calibration=batches(), keep=[1, 2, 8], k=[1, 2, 3], width=[16], shared=[0, 1],
+        operators=["drop", "mc-smoe"],
+    )  # fmt: skip
+    arch = configured(net, op="mc-smoe", **choice)
+    net.activate(arch)
+    assert any(b.setting.plan.factors is None for b in net.blocks)
+    torch.testing.assert_close(net.extract(arch)(**batches()[0]).logits, logits(net, batches()[0]))
