@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"g1": "#0072b2", "g0": "#d55e00", "g1-unordered": "#009e73", "g1-new-head": "#cc79a7"}
+COLOURS = {
+    "g1": "#0072b2",
+    "g0": "#d55e00",
+    "g1-unordered": "#009e73",
+    "g1-new-head": "#cc79a7",
+    "g0-new-head": "#e69f00",
+}
 MARKS = "os^Dv"
 NAMES = {
     "g0": "InstaTune, $\\gamma$ = 0",
@@ -27,6 +33,7 @@ NAMES = {
     "g0-new-head": "$\\gamma$ = 0, ordered by the new head",
     "g1-new-head": "$\\gamma$ = 1, ordered by the new head",
     "g1-smallest": "$\\gamma$ = 1, with the smallest",
+    "g1-smallest-new-head": "$\\gamma$ = 1, with the smallest, ordered by the new head",
     "g1-two": "$\\gamma$ = 1, two random subnets",
 }
 _INK, _FAINT = "#222222", "#666666"
@@ -44,12 +51,13 @@ def fronts(rows: list[Row]) -> dict[tuple[str, str], list[tuple[float, float]]]:
     return {key: sorted(points) for key, points in found.items()}
 
 
-def draw(rows: list[Row], trained: list[Row], title: str, report_size: int) -> Figure:
+def draw(rows: list[Row], trained: list[Row], tuned: list[Row], title: str, report_size: int) -> Figure:
     """Return the picture as a matplotlib figure that belongs to no global state.
 
     Args:
         rows: What was found.
         trained: The trainings.
+        tuned: Subnets that were trained on alone.
         title: Above the picture.
         report_size: Examples of the report split.
     """
@@ -69,6 +77,9 @@ def draw(rows: list[Row], trained: list[Row], title: str, report_size: int) -> F
             share, accuracy, MARKS[number], ls="-", lw=1, ms=4.5, color=COLOURS.get(way, _FAINT), alpha=0.9,
             label=f"{NAMES.get(way, way)}, seed {seed}",
         )  # fmt: skip
+    if tuned:
+        share, accuracy = zip(*[(100 * float(r["share"]), float(r["report"])) for r in tuned], strict=True)
+        axes.plot(share, accuracy, "*", ms=12, color="#d55e00", mec=_INK, label="chosen subnets, trained on alone")
     axes.set_xlabel("multiply-accumulates, % of the whole network", color=_INK)
     axes.set_ylabel("accuracy on the report split, %", color=_INK)
     axes.set_title(title, loc="left", fontsize=10, color=_INK)
@@ -104,7 +115,8 @@ def main() -> None:
     parser.add_argument("--report-size", type=int, default=1821, help="examples of the report split")
     args = parser.parse_args()
     trained = read_rows(args.table.with_stem(f"{args.table.stem}_training"))
-    figure = draw(read_rows(args.table), trained, args.title, args.report_size)
+    tuned = read_rows(args.table.with_stem(f"{args.table.stem}_finetune"))
+    figure = draw(read_rows(args.table), trained, tuned, args.title, args.report_size)
     figure.savefig(args.table.with_suffix(".png"), dpi=150)
 
 

@@ -92,7 +92,7 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     layer = sum(p.numel() * p.element_size() for p in model.model.layers[0].parameters())
     model.save_pretrained(tmp_path / "model", max_shard_size="8MB")
     del model
-    tokens = [{"input_ids": torch.randint(1, 64, (2, 16)), "attention_mask": torch.ones(2, 16, dtype=torch.int64)}]
+    tokens = [{"input_ids": torch.randint(1, 64, (4, 16)), "attention_mask": torch.ones(4, 16, dtype=torch.int64)}]
     options: dict[str, Any] = {"calibration": tokens, "width": [256], "keep": [8, 16], "operators": ["drop"]}
     with Watch() as lazily:
         lazy = load_pretrained(str(tmp_path / "model"), TASK, seed=0, offload=tmp_path / "files").module
