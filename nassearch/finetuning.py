@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,7 @@ def finetune(
     asked = _asked(record, training, size)
     _check_folder(folder, asked)
     single = _extracted(run, task, net, record)
+    training = replace(training, freeze=_present(training.freeze, net, single))
     data = task.training_data(size, seed=run.config.seed)
     try:
         prepare("instatune", training, single, data)
@@ -280,6 +282,13 @@ def _check_folder(folder: Path, asked: dict[str, Any]) -> None:
             f"{folder} holds a fine-tuning with other settings ({SETTINGS}); give the same ones to go on with it, or "
             "another --out"
         )
+
+
+def _present(freeze: Sequence[str], net: Supernet, single: FixedSupernet) -> tuple[str, ...]:
+    """Return patterns without those of a group that name parts which this subnet does not have, such as constants."""
+    names = [name for name, _ in single.named_parameters()]
+    of_groups = {f"!{pattern}" for patterns in net.parameter_groups().values() for pattern in patterns}
+    return tuple(p for p in freeze if p not in of_groups or any(fnmatchcase(name, p[1:]) for name in names))
 
 
 def _extracted(run: Run, task: Task, net: Supernet, record: Record) -> FixedSupernet:

@@ -128,8 +128,7 @@ class Problem:
             )
 
     def _asked_for_more(self, name: str, wanted: Any) -> bool:
-        given = self.config.model_options.get(name)
-        return name == "num_classes" and isinstance(given, int) and given > wanted
+        return name == "num_classes" and isinstance(n := self.config.model_options.get(name), int) and n > wanted
 
     def check_latency(self, net: Supernet) -> None:
         """Check that the latency settings can be given to the supernet, before any work.

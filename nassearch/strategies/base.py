@@ -350,11 +350,7 @@ class Strategy(ABC):
 
 
 def check_count(strategy: str, option: str, value: object, least: int = 1) -> int:
-    """Return an option that must be an integer of at least ``least``.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Return an option that must be an integer of at least ``least``; a `ConfigError` says so."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ConfigError(
             f"strategy {strategy!r}: option {option!r} must be an integer of at least {least}; got {value!r}"
@@ -363,33 +359,21 @@ def check_count(strategy: str, option: str, value: object, least: int = 1) -> in
 
 
 def check_share(strategy: str, option: str, value: object) -> float:
-    """Return an option that must be a number between 0 and 1.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Return an option that must be a number between 0 and 1; a `ConfigError` says so."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ConfigError(f"strategy {strategy!r}: option {option!r} must be between 0 and 1; got {value!r}")
     return float(value)
 
 
 def check_positive(strategy: str, option: str, value: object) -> float:
-    """Return an option that must be a number above 0.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Return an option that must be a number above 0; a `ConfigError` says so."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
         raise ConfigError(f"strategy {strategy!r}: option {option!r} must be a number above 0; got {value!r}")
     return float(value)
 
 
 def check_choice(strategy: str, option: str, value: object, allowed: Sequence[str]) -> str:
-    """Return an option that must be one of several words.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Return an option that must be one of several words; a `ConfigError` says so."""
     if not isinstance(value, str) or value not in allowed:
         near = did_you_mean(value, allowed) if isinstance(value, str) else ""
         raise ConfigError(
@@ -399,11 +383,7 @@ def check_choice(strategy: str, option: str, value: object, allowed: Sequence[st
 
 
 def check_flag(strategy: str, option: str, value: object) -> bool:
-    """Return an option that must be true or false.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Return an option that must be true or false; a `ConfigError` says so."""
     if not isinstance(value, bool | np.bool_):
         raise ConfigError(f"strategy {strategy!r}: option {option!r} must be true or false; got {value!r}")
     return bool(value)

@@ -14,13 +14,14 @@ from torch import nn
 from search_spaces import SearchSpace
 from supernets.base import Architecture, Inputs, Loss, Supernet
 from supernets.errors import SupernetError, UnsupportedModel
-from supernets.experts import behaviour, calibration, explain, importance, timing
+from supernets.experts import calibration, importance
 from supernets.experts.blocks import find_blocks
 from supernets.experts.choices import Choices, gene_name, resolve
 from supernets.experts.costs import CostModel
 from supernets.experts.extraction import extract_active, stock_widths, why_not_stock
 from supernets.experts.families import FAMILIES, family_of
 from supernets.experts.planner import Planner, Wanted
+from supernets.experts.questions import ExpertQuestions
 from supernets.experts.source import source
 from supernets.experts.space import experts_space
 from supernets.experts.statistics import LayerStatistics
@@ -35,7 +36,7 @@ _TEXT = Family(name="experts", library="transformers", models=tuple(FAMILIES), s
 
 
 @register_family
-class ExpertSupernet(Supernet):
+class ExpertSupernet(ExpertQuestions, Supernet):
     """A stock causal language model of transformers whose experts are kept, merged, narrowed and chosen differently.
 
     A configuration says for each Mixture-of-Experts block how many experts are kept, what becomes of the others, how
@@ -268,20 +269,6 @@ class ExpertSupernet(Supernet):
     def recalibrate(self, batches: Iterable[Inputs]) -> None:
         """Do nothing: there are no normalisation statistics."""
 
-    def timing_fault(self, options: Mapping[str, str]) -> str | None:
-        """Return why an inference cannot be timed in some way; see `supernets.experts.timing`."""
-        return timing.timing_fault(options, int(options.get("sequence", self.shapes.sequence or 1)))
-
-    def timed_as(self, arch: Architecture, options: Mapping[str, str]) -> nn.Module:
-        """Return the extracted subnet, or a step of generation with it; with the named implementation of experts.
-
-        Raises:
-            SupernetError: There is no such phase or implementation.
-        """
-        if (fault := self.timing_fault(options)) is not None:
-            raise SupernetError(fault)
-        return timing.timed(self.extract(arch), options)
-
     # -- calibration ---------------------------------------------------------------------------------
 
     def calibrate(self, batches: calibration.Calibration) -> int:
@@ -303,20 +290,6 @@ class ExpertSupernet(Supernet):
         self._costs = None  # super experts stay whole
         self.activate(self._active)
         return seen
-
-    @classmethod
-    def behaviours(cls) -> Mapping[str, str]:
-        """Return the metrics of routing: how to write each -> what it is."""
-        return behaviour.BEHAVIOURS
-
-    @classmethod
-    def behaviour_fault(cls, metric: str, tokens: int | None = None) -> str | None:
-        """Return what is wrong with the name of a metric of routing; None if it can be observed."""
-        return behaviour.fault(metric, tokens)
-
-    def observe(self, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
-        """Return metrics of how the active configuration routes texts, see `supernets.experts.behaviour`."""
-        return behaviour.observe(self, metrics, groups)
 
     def _gathered(self, batches: calibration.Calibration) -> tuple[list[LayerStatistics], int]:
         device = next(self.model.parameters()).device
@@ -378,18 +351,6 @@ class ExpertSupernet(Supernet):
             importance.sort_neurons(block, known)
         self._planner.clear()
         self.activate(self._active)
-
-    def explain(self, archs: Sequence[Architecture], domains: Mapping[str, Iterable[Inputs]]) -> dict[str, Any]:
-        """Return which experts answer in some architectures, and how often each is asked, by domain."""
-        return explain.explain(self, archs, domains)
-
-    def parameter_groups(self) -> dict[str, list[str]]:
-        """Return what may be trained alone: the routers, the routed experts, or both."""
-        routers = sorted({f"*.{self._family.router}.{n}" for b in self.blocks for n in b.router._parameters})
-        experts = sorted(
-            {f"*.experts.{n}" for b in self.blocks for n in (*b.tensors, "expert_constants", "factored_*")}
-        )
-        return {"routers": routers, "experts": experts, "routers-and-experts": [*routers, *experts]}
 
     # -- inputs and costs ----------------------------------------------------------------------------
 

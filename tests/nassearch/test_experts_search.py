@@ -87,7 +87,7 @@ def test_baselines_run_and_end_with_their_networks(
     """Two layers that keep 4, 6 or 8 experts: so many networks are alike, have a total of 12, or are there at all."""
     changes = {
         "objectives": ["esap:max", "size_mb:min"], "constraints": [], "strategy": strategy, "strategy_options": options,
-        "model_options": {"keep": [4, 6, 8]}, "num_evals": 30, "out": str(tmp_path / "run"),
+        "model_options": {"keep": [4, 6, 8], "shared": [0]}, "num_evals": 30, "out": str(tmp_path / "run"),
     }  # fmt: skip
     run = nassearch.run(settings | changes, console=make_console(quiet=True))
     assert [r.status for r in run.records] == ["ok"] * found
