@@ -320,6 +320,10 @@ class Supernet(nn.Module, ABC):
                 one that has been fine-tuned, where this one's head is new and its gradients say nothing yet.
         """
 
+    def _canonical(self, arch: Architecture) -> dict[str, Any]:
+        """Return an architecture as its space decodes it: inactive genes at their first value."""
+        return self.space.decode(self.space.encode([arch]))[0]
+
     def choose_layers_as(self, other: Supernet) -> None:
         """Keep the layers that another supernet of the space keeps, for families whose depth is a choice of layers."""
 

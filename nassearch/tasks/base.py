@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nassearch.tasks.splits import SPLITS
 from supernets.base import Inputs
 from supernets.training import Batch, TrainingData
 
@@ -53,6 +54,16 @@ class Task(ABC):
     @abstractmethod
     def size(self, split: Split) -> int:
         """Return the number of items in a split."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what every task tells of itself in `describe`: which data, and how many items in each split."""
+        return {
+            "task": self.name,
+            "spec": self.spec,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+            "splits": {name: self.size(name) for name in SPLITS},
+        }
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nassearch.errors import ConfigError
 from nassearch.tasks.base import Batch, Inputs, Split, Task
 from nassearch.tasks.metrics import Tally
-from nassearch.tasks.splits import SPLITS, Splits
+from nassearch.tasks.splits import SPLITS, Splits, part_of
 
 
 class Classification(Task):
@@ -52,18 +52,12 @@ class Classification(Task):
         Raises:
             ConfigError: There is no such split.
         """
-        if split not in self.splits:
-            raise ConfigError(f"unknown split {split!r}; allowed are {', '.join(SPLITS)}")
-        return self.splits[split]
+        return part_of(self.splits, split)
 
     def describe(self) -> dict[str, Any]:
         """Return source, sizes and classes as JSON values."""
         return {
-            "task": self.name,
-            "spec": self.spec,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
-            "splits": {name: len(self.splits[name]) for name in SPLITS},
+            **self.identity(),
             "n_classes": len(self.class_names),
             "classes": self.class_names[:1000],
             "metrics": dict(self.metrics),

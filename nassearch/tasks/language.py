@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nassearch.errors import ConfigError
 from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task
 from nassearch.tasks.classifier import at_least_one, chunks
-from nassearch.tasks.splits import SPLITS
+from nassearch.tasks.splits import SPLITS, part_of
 
 IGNORED = -100
 """The target of a token that has none: the last of a block."""
@@ -89,9 +88,7 @@ class LanguageModelling(Task):
         self.fingerprint = digest.hexdigest()[:32]
 
     def _of(self, split: Split) -> NDArray[np.int32]:
-        if split not in self.blocks:
-            raise ConfigError(f"unknown split {split!r}; allowed are {', '.join(SPLITS)}")
-        return self.blocks[split]
+        return part_of(self.blocks, split)
 
     def size(self, split: Split) -> int:
         """Return the number of blocks in a split."""
@@ -100,11 +97,7 @@ class LanguageModelling(Task):
     def describe(self) -> dict[str, Any]:
         """Return source, sizes and lengths as JSON values."""
         return {
-            "task": self.name,
-            "spec": self.spec,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
-            "splits": {name: len(self.blocks[name]) for name in SPLITS},
+            **self.identity(),
             "tokens": {name: int(self.blocks[name].size) for name in SPLITS},
             "block": self.input_shape[0],
             "metrics": dict(self.metrics),

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nassearch.errors import DataError
+from nassearch.errors import ConfigError, DataError
 
 SPLITS = ("train", "calibration", "search", "report")
 Splits = dict[str, NDArray[np.int64]]
+_Part = TypeVar("_Part")
+
+
+def part_of(parts: Mapping[str, _Part], split: str) -> _Part:
+    """Return what belongs to a split.
+
+    Raises:
+        ConfigError: There is no such split.
+    """
+    if split not in parts:
+        raise ConfigError(f"unknown split {split!r}; allowed are {', '.join(SPLITS)}")
+    return parts[split]
 
 
 def make_splits(

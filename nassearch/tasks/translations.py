@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nassearch.errors import ConfigError, DataError
+from nassearch.errors import DataError
 from nassearch.tasks.base import Batch, Direction, Inputs, Split, Task, smoothing_facts
 from nassearch.tasks.classifier import at_least_one, chunks
 from nassearch.tasks.like_length import random_batches, token_batches
-from nassearch.tasks.splits import SPLITS, Splits
+from nassearch.tasks.splits import SPLITS, Splits, part_of
 from nassearch.tasks.subwords import END, PADDING, processor
 
 IGNORED = -100
@@ -107,18 +107,12 @@ class Translation(Task):
         return len(self._rows(split))
 
     def _rows(self, split: Split) -> NDArray[np.int64]:
-        if split not in self.splits:
-            raise ConfigError(f"unknown split {split!r}; allowed are {', '.join(SPLITS)}")
-        return self.splits[split]
+        return part_of(self.splits, split)
 
     def describe(self) -> dict[str, Any]:
         """Return source, sizes, vocabulary and lengths as JSON values."""
         return {
-            "task": self.name,
-            "spec": self.spec,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
-            "splits": {name: len(self.splits[name]) for name in SPLITS},
+            **self.identity(),
             "vocab_size": self.model_options["vocab_size"],
             "metrics": dict(self.metrics),
             "tokens": {side: float(n.mean()) for side, n in self._lengths.items()},

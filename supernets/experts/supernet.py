@@ -196,9 +196,6 @@ class ExpertSupernet(ExpertQuestions, Supernet):
 
     # -- switching -----------------------------------------------------------------------------------
 
-    def _canonical(self, arch: Architecture) -> dict[str, Any]:
-        return self.space.decode(self.space.encode([arch]))[0]
-
     def activate(self, arch: Architecture) -> None:
         """Switch to an architecture. Merged experts are made from the model's weights as they are now.
 

@@ -132,9 +132,6 @@ class MobileNetV3Supernet(Supernet):
         """The active architecture, a dict gene name -> value in canonical form."""
         return dict(self._active)
 
-    def _canonical(self, arch: Architecture) -> dict[str, Any]:
-        return self.space.decode(self.space.encode([arch]))[0]
-
     def activate(self, arch: Architecture) -> None:
         """Switch to an architecture, and to the supernet's own normalisation statistics.
 

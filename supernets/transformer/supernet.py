@@ -151,9 +151,6 @@ class TransformerSupernet(Supernet):
 
     # -- switching -----------------------------------------------------------------------------------
 
-    def _canonical(self, arch: Architecture) -> dict[str, Any]:
-        return self.space.decode(self.space.encode([arch]))[0]
-
     def activate(self, arch: Architecture) -> None:
         """Switch to an architecture.
 
