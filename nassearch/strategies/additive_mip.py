@@ -36,8 +36,9 @@ class AdditiveMIP(Strategy):
     With several the others get limits between their extremes, a new one for each network, so that a front is traced.
     Analytic metrics are added up, too: where they are not sums over blocks a network may miss a limit by a little.
 
-    Where a block has too many alternatives for the budget, those with the fewest changes are scored. The first networks
-    do not look at the limits. The search ends when there are no more networks of scored alternatives.
+    Where a block has too many alternatives for the budget, those with the fewest changes are scored, over all sizes.
+    The first networks do not look at the limits. The search ends when there are no more networks of scored
+    alternatives.
 
     Args:
         space: See `Strategy`.
@@ -89,9 +90,25 @@ class AdditiveMIP(Strategy):
         rng = np.random.default_rng([self.seed, 0xADD, number])
         rows = rows[rng.permutation(len(rows))]
         changes = (rows != self._base).sum(axis=1)
-        rows = rows[np.argsort(changes, kind="stable")][: most + 1]
+        rows = rows[np.lexsort((self._turn(rows, changes), changes))][: most + 1]
         rest = rows[(rows != self._base).any(axis=1)][:most]
         return np.concatenate([self._base[None], rest])
+
+    def _turn(self, rows: Rows, changes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return when the turn of each row comes among those with as many changes, int64 ``[n]``.
+
+        By the limits that are known beforehand: the smallest first, then the largest, the one in the middle, …, so that
+        few alternatives still reach a tight limit, and the levels in between.
+        """
+        turn = np.zeros(len(rows), dtype=np.int64)
+        if not any(c.metric in self.analytic_metrics for c in self.constraints):
+            return turn
+        beyond = self.analytic_violations(rows).sum(axis=1)
+        for number in np.unique(changes):
+            own = np.flatnonzero(changes == number)
+            by_size = own[np.argsort(beyond[own], kind="stable")]
+            turn[by_size[_spread(len(own))]] = np.arange(len(own))
+        return turn
 
     @staticmethod
     def _two_changes(start: Rows, sizes: list[int]) -> Rows:
@@ -227,3 +244,13 @@ class AdditiveMIP(Strategy):
     def diagnostics(self) -> dict[str, Any]:
         """Return what the strategy knows of itself, as JSON data: the blocks and how many alternatives each has."""
         return {**super().diagnostics(), "alternatives": [len(a) for a in self._alternatives]}
+
+
+def _spread(n: int) -> NDArray[np.int64]:
+    """Return 0 … n - 1 so that any first few are spread over all: the ends, the middle, the quarters, …."""
+    order: dict[int, None] = {0: None, max(n - 1, 0): None} if n else {}
+    step = 2
+    while len(order) < n:
+        order |= dict.fromkeys(round(i * (n - 1) / step) for i in range(1, step, 2))
+        step *= 2
+    return np.array(list(order), dtype=np.int64)

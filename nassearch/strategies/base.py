@@ -295,7 +295,8 @@ class Strategy(ABC):
     def within_limits(self, G: Rows, rng: np.random.Generator) -> Rows:
         """Return rows, those beyond the limits known beforehand repaired in spaces with counts a layer: `CountMover`.
 
-        In other spaces, and without such limits, they are returned as they are.
+        With one objective, which gains nothing by a network smaller than its limit, those within grow up to it. In
+        other spaces, and without such limits, they are returned as they are.
 
         Args:
             G: int64 ``[n, n_genes]``, canonical and feasible.
@@ -303,7 +304,8 @@ class Strategy(ABC):
         """
         if not any(c.metric in self.analytic_metrics for c in self.constraints) or not CountMover.serves(self.space):
             return G
-        return CountMover(self.space, lambda rows: self.analytic_violations(rows).sum(axis=1))(G, rng)
+        alone = len(self.objectives) == 1 and self.objectives[0].metric not in self.analytic_metrics
+        return CountMover(self.space, lambda rows: self.analytic_violations(rows).sum(axis=1), fill=alone)(G, rng)
 
     def is_new(self, G: Rows) -> NDArray[np.bool_]:
         """Return which canonical rows were neither asked nor told, bool ``[n]``."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nassearch.errors import ConfigError
 from nassearch.strategies.base import Strategy, check_count, check_share
 from nassearch.strategies.fixed_genes import fixed_genes, with_fixed
+from nassearch.strategies.moving import CountMover
 from nassearch.strategies.registry import register_strategy
 from search_spaces import Rows, SearchSpace
 from search_spaces.rows import unique_rows
@@ -31,8 +32,9 @@ class EvoESAP(Strategy):
     It starts from patterns (even, rising, falling, heavy in the middle, at the edges, in front, at the back), then
     random ones. A child is one of the best networks with up to three moves: a layer gives up to ``delta`` steps to
     another, so that the total stays. Only the first objective selects, behind the violations of constraints; the
-    paper's is ``esap``. Genes of other roles are the largest network's unless ``fixed``. The search ends when no more
-    networks of that total are found.
+    paper's is ``esap``. Genes of other roles are the largest network's unless ``fixed``; what a count does not allow,
+    such as more experts a token than a layer keeps, is as large as it can be. The search ends when no more networks of
+    that total are found.
 
     Args:
         space: See `Strategy`.
@@ -77,6 +79,7 @@ class EvoESAP(Strategy):
         # Choice indices of each column by size, and the sizes.
         self._steps = [np.argsort(space.genes[c].choices, kind="stable") for c in self._columns]
         self._sizes = [np.sort(np.array(space.genes[c].choices, dtype=np.float64)) for c in self._columns]
+        self._mover = CountMover(space, lambda G: np.zeros(len(G)))
         self._base = with_fixed(space.largest[None], self._fixed)[0]
         self.total = self._total()
 
@@ -103,7 +106,9 @@ class EvoESAP(Strategy):
         rows = np.tile(self._base, (len(levels), 1))
         for j, column in enumerate(self._columns):
             rows[:, column] = [self._steps[j][v[j]] for v in levels]
-        return self.space.canonical(rows)
+            # After each: what is not allowed is so by this count, and what follows is of its layer.
+            rows = self._mover.followed(rows, np.full(len(rows), column))
+        return rows
 
     def _levels(self, row: Rows) -> NDArray[np.int64]:
         return np.array(

@@ -130,8 +130,7 @@ class Linas(Strategy):
             return self._next(n, rng)
 
     def _next(self, n: int, rng: np.random.Generator) -> Rows:
-        missing = self.startup - len(self._rows) - len(self._asked)
-        if missing > 0:
+        if self._missing() > 0:
             # A batch is not mixed: the rest of it would be predicted from too little.
             return self._start(n, rng)
         valid = self.valid
@@ -142,6 +141,11 @@ class Linas(Strategy):
         explored = self._explored(n, rng, valid)
         chosen = self._chosen(n - len(explored), rng, valid)
         return np.concatenate([chosen, explored])
+
+    def _missing(self) -> int:
+        """Return how many networks the start-up lacks; those told without being asked are half of it at most."""
+        given = int((self.told_after == 0).sum())
+        return self.startup - min(given, self.startup // 2) - (len(self._rows) - given) - len(self._asked)
 
     def _start(self, n: int, rng: np.random.Generator) -> Rows:
         """Return the start-up networks: the ends of the space, then half of graded sizes and half uniform."""
@@ -222,8 +226,9 @@ class Linas(Strategy):
         found = self._searched(np.concatenate([best, fresh]), n, rng)
         two = len(self.objectives) <= 2
         neighbours = self.unseen(self._operators.mutate(np.repeat(best[:40], 5, axis=0), rng))
+        near = self.unseen(self.within_limits(np.concatenate([found.G, neighbours]), rng))
         new = found.take(np.flatnonzero(self.is_new(found.G)))
-        new = new.joined(Scored(neighbours, *self._score(neighbours)))
+        new = new.joined(Scored(near, *self._score(near)))
         new = new.take(best_first(new, _CANDIDATES_2D if two else _CANDIDATES_3D))
         pending = self.pending[:_CANDIDATES_3D]
         candidates = np.concatenate([pending, new.G])

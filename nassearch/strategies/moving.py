@@ -12,6 +12,7 @@ from search_spaces import Rows, SearchSpace
 COUNTS = "experts"
 _ROLES = (COUNTS, "width", "top_k")
 _FOLLOWERS = ("top_k", "shared")
+_GROWING = (COUNTS, "width")
 
 
 class CountMover:
@@ -20,16 +21,21 @@ class CountMover:
     As EvoESAP keeps the number of experts (Liu et al., 2026): a network beyond the limit gives up counts in layers
     drawn at random, one step at a time, until it is within; then layers in random order take back what still has room,
     so that it uses its budget. Where counts alone do not do, widths and then experts per token get smaller. A network
-    within the limits stays as it is.
+    within the limits stays as it is, unless all of them are to use their budget.
 
     Args:
         space: The space; it has genes of role ``"experts"``.
         violation: Rows -> what they miss all limits by, float64 ``[n]``, 0 where none.
+        fill: Whether networks within the limits grow, too, counts and widths in random order, until nothing more fits:
+            for searches to which being smaller than the limit is worth nothing.
     """
 
-    def __init__(self, space: SearchSpace, violation: Callable[[Rows], NDArray[np.float64]]) -> None:
+    def __init__(
+        self, space: SearchSpace, violation: Callable[[Rows], NDArray[np.float64]], *, fill: bool = False
+    ) -> None:
         self._space = space
         self._violation = violation
+        self._fill = fill
         # Of each ordinal gene: choice index -> place by size, and the other way round.
         self._order = [np.argsort(g.choices, kind="stable") if g.kind == "ordinal" else None for g in space.genes]
 
@@ -39,20 +45,25 @@ class CountMover:
         return any(space.genes[c].kind == "ordinal" for c in space.columns_of_role(COUNTS))
 
     def __call__(self, G: Rows, rng: np.random.Generator) -> Rows:
-        """Return canonical feasible rows; those within the limits are unchanged.
+        """Return canonical feasible rows; those within the limits are unchanged, unless they are to be filled.
 
         Args:
             G: int64 ``[n, n_genes]``, canonical and feasible.
-            rng: Source of randomness; not used where all rows are within the limits.
+            rng: Source of randomness; not used where nothing changes.
         """
         bad = np.flatnonzero(self._violation(G) > 0) if len(G) else np.empty(0, dtype=np.int64)
-        if not len(bad):
-            return G
-        rows = G[bad]
-        for role in _ROLES:
-            rows = self._lowered(rows, self._columns(role), rng)
-        result = G.copy()
-        result[bad] = self._filled(rows, self._columns(COUNTS), rng)
+        result = G
+        if len(bad):
+            rows = G[bad]
+            for role in _ROLES:
+                rows = self._lowered(rows, self._columns(role), rng)
+            result = G.copy()
+            result[bad] = self._filled(rows, self._columns(COUNTS), rng)
+        if self._fill and len(G):
+            growing = [c for role in _GROWING for c in self._columns(role)]
+            before = None
+            while before is None or (before != result).any():
+                before, result = result, self._filled(result, growing, rng)
         return result
 
     def _columns(self, role: str) -> list[int]:
@@ -82,17 +93,21 @@ class CountMover:
             draws = np.where(useless[todo], 2.0, rng.random((len(todo), len(columns))))
             chosen = draws.argmin(axis=1)
             stepped, possible = self._stepped(rows[todo], np.array(columns)[chosen], -1)
-            stepped = self._space.repair(self._followed(stepped, np.array(columns)[chosen]), rng)
+            stepped = self._space.repair(self.followed(stepped, np.array(columns)[chosen]), rng)
             after = self._violation(stepped)
             helped = possible & (after < violation[todo])
             useless[todo[~helped], chosen[~helped]] = True
             rows[todo[helped]], violation[todo[helped]] = stepped[helped], after[helped]
         return rows
 
-    def _followed(self, rows: Rows, changed: NDArray[np.int64]) -> Rows:
-        """Return rows in which what a smaller count does not allow any more is smaller, too.
+    def followed(self, rows: Rows, changed: NDArray[np.int64]) -> Rows:
+        """Return canonical rows in which what a smaller count does not allow any more is smaller, too.
 
         A repair at random could bring the count back instead.
+
+        Args:
+            rows: int64 ``[n, n_genes]``.
+            changed: The column of the count that got smaller in each row, int64 ``[n]``.
         """
         rows = self._space.canonical(rows)
         for role in _FOLLOWERS:
@@ -110,7 +125,7 @@ class CountMover:
 
     def _filled(self, rows: Rows, columns: Sequence[int], rng: np.random.Generator) -> Rows:
         """Return rows with larger counts where there is room within the limits."""
-        orders = np.array([rng.permutation(columns) for _ in range(len(rows))])
+        orders = np.array([rng.permutation(columns) for _ in range(len(rows))], dtype=np.int64)
         for chosen in orders.T:
             within = self._violation(rows) == 0
             stepped, possible = self._stepped(rows, chosen, 1)

@@ -65,3 +65,13 @@ def test_a_space_without_layers_to_move_between_is_refused() -> None:
         make_strategy("evoesap", flat, objectives=["esap:max"])
     with pytest.raises(ConfigError, match="roles with a gene in each of several layers: experts, top_k"):
         make_strategy("evoesap", experts_like(), objectives=["esap:max"], role="width")
+
+
+def test_what_a_count_does_not_allow_follows() -> None:
+    """A layer of two experts cannot have the largest k: k gets smaller there, and the network is asked all the same."""
+    s = make_strategy("evoesap", experts_like(), objectives=["esap:max"], share=0.5)
+    archs = s.space.decode(s.ask(30))
+    few = [a[f"k.{i}"] for a in archs for i in range(3) if a[f"keep.{i}"] == 2]
+    assert few
+    assert set(few) == {2}
+    assert {a[f"k.{i}"] for a in archs for i in range(3) if a[f"keep.{i}"] > 2} == {3}

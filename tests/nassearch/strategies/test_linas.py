@@ -190,3 +190,17 @@ def test_samples_include_what_the_model_cannot_explain() -> None:
     surrogate.fit(features(G), rng.standard_normal(len(G)))  # nothing but noise
     drawn = surrogate.sample(features(G[:5]), 400, rng)
     assert 0.5 < drawn.std(axis=0).mean() < 1.5
+
+
+def test_networks_told_beforehand_are_half_of_the_start_up_at_most() -> None:
+    """Networks that are all alike say nothing about single layers: half of the first networks is its own."""
+    space = small_space()
+    s = make_strategy("linas", space, objectives=["top1:max"], startup=8)
+    rng = np.random.default_rng(0)
+    told = space.sample(40, rng)
+    s.tell(told, rng.random((40, 1)))
+    first = s.ask(3)
+    assert s.predictions(first)["top1"] is not None
+    assert np.isnan(s.predictions(first)["top1"]).all()
+    s.tell(first, rng.random((3, 1)))
+    assert s._missing() == 1  # type: ignore[attr-defined]

@@ -94,3 +94,36 @@ def test_other_spaces_are_left_alone() -> None:
     )
     G = space.sample(20, np.random.default_rng(0))
     assert strategy.within_limits(G, np.random.default_rng(0)) is G
+
+
+def test_a_search_that_gains_nothing_by_smaller_networks_fills_the_limit() -> None:
+    """Filled rows keep the limit, and no count and no width could be larger; rows that are full stay as they are."""
+    space, limit = experts(), 330.0
+    G = space.sample(100, np.random.default_rng(0))
+    fill = CountMover(space, lambda rows: np.maximum(size(rows) - limit, 0.0), fill=True)
+    filled = fill(G, np.random.default_rng(1))
+    assert (size(filled) <= limit).all()
+    assert space.feasible(filled).all()
+    assert np.array_equal(fill(filled, np.random.default_rng(2)), filled)
+    for row in filled:
+        for column in (c for c in range(18) if c % 3 != 1):
+            larger = row.copy()
+            larger[column] += 1
+            assert row[column] == len(space.genes[column].choices) - 1 or size(larger[None])[0] > limit
+
+
+def test_only_one_objective_fills_the_limit() -> None:
+    """With size as a second objective small networks are worth asking; alone, all that is asked is near the limit."""
+    space, limit = experts(), 330.0
+    used = {}
+    for objectives in (["loss:min"], ["loss:min", "size_mb:min"]):
+        strategy = make_strategy(
+            "random",
+            space,
+            objectives=objectives,
+            constraints=[f"size_mb <= {limit}"],
+            analytic=lambda G: {"size_mb": size(G)},
+        )
+        used[len(objectives)] = size(strategy.ask(40)).mean() / limit
+    assert used[1] > 0.96  # steps are a twentieth of the limit
+    assert used[2] < used[1] - 0.02
