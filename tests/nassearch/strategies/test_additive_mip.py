@@ -125,7 +125,7 @@ def test_nothing_free_is_refused() -> None:
 
 def test_few_alternatives_still_reach_a_tight_limit() -> None:
     """With two alternatives a layer the smallest is one of them, so that programs within the limit have a solution."""
-    limits = {"constraints": ["size_mb <= 30%"], "analytic": size, "fixed": "criterion=reap+k=largest"}
+    limits = {"constraints": ["size_mb <= 30%"], "analytic": size, "fixed": "criterion=reap+k=2"}
     s = make_strategy("additive-mip", experts_like(), objectives=["nll:min"], budget=14, share=0.6, **limits)
     for _ in range(4):
         rows = s.ask(4)
