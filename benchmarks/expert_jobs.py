@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supernets.base import Supernet
 
 LENGTH, BATCH = 128, 20
-CALIBRATION, SEARCH, REPORT = 100, 15, 60  # blocks; of all domains, each has the same number
+CALIBRATION, SEARCH, REPORT = 100, 40, 240  # blocks; of all domains, each has the same number
 KEEP = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 WIDTH = (0.5, 0.75, 1.0)
 ALL = "all"

@@ -8,11 +8,14 @@ full model on the search split, and none the report split, on which the best net
 scored: the difference of its negative log-likelihood to the full model's, block by block. Methods:
 
 - ``uniform:CRITERION:OPERATOR``: the same number of experts in each layer, as published; one evaluation each.
-- ``searched``: the uniform ones first, then `linas` over the whole space; all of them count as evaluations.
+- ``searched``: `linas` over the whole space, which is told the uniform ones.
 - ``evoesap``: counts of experts per layer evolve; experts are dropped in the order of the best uniform criterion.
 - ``additive-mip``: alternatives of single layers, with that criterion, and an integer program; over the whole space.
 - ``additive-counts``: the same over counts of experts alone.
 - ``front``: ``searched`` without a budget, for divergence and size; all its non-dominated networks are scored.
+
+The uniform networks are known to all: from them the others have their criterion. Each search has ``--budget`` evaluations
+of its own beside them, in batches of five.
 
 One row per job, budget and method in ``--out``; a stopped job goes on where it was, within a search, too.
 """
@@ -42,7 +45,7 @@ REMOVED = (0.25, 0.5)
 METHODS = ("searched", "evoesap", "additive-mip", "additive-counts")
 OPERATORS = ["drop", "m-smoe", "hc-smoe", "ream", "dern", "mone"]
 SINGLE = 0.75  # of the additive methods' evaluations for single layers: all counts of all layers are scored
-BATCH = 10
+BATCH = 5
 COLUMNS = [
     "domain", "seed", "removed", "method", "evaluations", "size_mb", "expert_share", "kl_search", "esap_search", "nll",
     "delta_nll", "block_error", "cpu_s", "arch", "machine",
@@ -91,11 +94,13 @@ def search(
         objectives: What to minimise: ``kl``, or it and ``size_mb``.
         limit: Of the size, in 1e6 bytes.
         seed: Of the strategy.
-        budget: Evaluations, those of ``first`` included.
+        budget: Evaluations beside those of ``first``.
         first: Networks that are told before anything is asked.
         **options: Of the strategy.
     """
     net = scores.net
+    first = np.empty((0, len(net.space.genes)), dtype=np.int64) if first is None else first
+    budget += len(first)
     made = make_strategy(
         name, net.space, objectives=[f"{o}:min" for o in objectives], seed=seed, analytic=net.analytic,
         constraints=[] if limit is None else [f"size_mb <= {limit!r}"], budget=budget, **options,
@@ -103,7 +108,7 @@ def search(
     rows: list[Rows] = []
     seen: list[float] = []
     while len(seen) < budget:
-        G = made.ask(min(BATCH, budget - len(seen))) if rows or first is None else first[:budget]
+        G = made.ask(min(BATCH, budget - len(seen))) if rows or not len(first) else first
         if not len(G):
             break
         kl = [scores.fidelity(arch)[0] for arch in net.space.decode(G)]
@@ -187,7 +192,7 @@ class Job:
                 if best is None:
                     print(f"{self.domain}-{self.seed} {label} {method}: none of {len(G)} is within the budget")
                 else:
-                    self.write(label, method, G[best], len(G), began)
+                    self.write(label, method, G[best], len(G) - (0 if first is None else len(first)), began)
 
     def front(self) -> None:
         """Search divergence against size, and score the front and uniform networks of all sizes."""
@@ -205,7 +210,7 @@ class Job:
         best = np.flatnonzero(non_dominated(values, [Objective.parse("kl:min"), Objective.parse("size_mb:min")]))
         for i in best[np.argsort(values[best, 1])]:
             if expert_mb(net, G[i][None])[0] >= 0.2 * expert_mb(net, net.space.largest[None])[0]:
-                self.write("", "front", G[i], len(G), began)
+                self.write("", "front", G[i], len(G) - len(halves), began)
 
 
 def main() -> None:

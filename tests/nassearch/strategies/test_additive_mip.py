@@ -126,9 +126,12 @@ def test_nothing_free_is_refused() -> None:
 def test_few_alternatives_still_reach_a_tight_limit() -> None:
     """With two alternatives a layer the smallest is one of them, so that programs within the limit have a solution."""
     limits = {"constraints": ["size_mb <= 30%"], "analytic": size, "fixed": "criterion=reap+k=2"}
-    s = make_strategy("additive-mip", experts_like(), objectives=["nll:min"], budget=14, share=0.6, **limits)
-    for _ in range(4):
-        rows = s.ask(4)
-        if len(rows):
-            s.tell(rows, additive(rows)[:, None])
-    assert (size(s.told)["size_mb"] <= 0.3 * 24).any()
+    for seed in range(6):
+        s = make_strategy(
+            "additive-mip", experts_like(), objectives=["nll:min"], budget=14, share=0.6, seed=seed, **limits
+        )
+        for _ in range(4):
+            rows = s.ask(4)
+            if len(rows):
+                s.tell(rows, additive(rows)[:, None])
+        assert (size(s.told)["size_mb"] <= 0.3 * 24).any()
