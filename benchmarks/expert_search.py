@@ -14,8 +14,8 @@ scored: the difference of its negative log-likelihood to the full model's, block
 - ``additive-counts``: the same over counts of experts alone.
 - ``front``: ``searched`` without a budget, for divergence and size; all its non-dominated networks are scored.
 
-The uniform networks are known to all: from them the others have their criterion. Each search has ``--budget`` evaluations
-of its own beside them, in batches of five.
+The uniform networks are known to all: from them the others have their criterion. Each search has ``--budget``
+evaluations of its own beside them, in batches of five.
 
 One row per job, budget and method in ``--out``; a stopped job goes on where it was, within a search, too.
 """
