@@ -8,7 +8,8 @@ full model on the search split, and none the report split, on which the best net
 scored: the difference of its negative log-likelihood to the full model's, block by block. Methods:
 
 - ``uniform:CRITERION:OPERATOR``: the same number of experts in each layer, as published; one evaluation each.
-- ``searched``: `linas` over the whole space, which is told the uniform ones.
+- ``searched``: `probed-linas` over the whole space, which is told the uniform ones.
+- ``linas``: the same without probes of single layers.
 - ``evoesap``: counts of experts per layer evolve; experts are dropped in the order of the best uniform criterion.
 - ``additive-mip``: alternatives of single layers, with that criterion, and an integer program; over the whole space.
 - ``additive-counts``: the same over counts of experts alone.
@@ -42,7 +43,7 @@ from nassearch.strategies import make_strategy
 from supernets.experts import list_criteria
 
 REMOVED = (0.25, 0.5)
-METHODS = ("searched", "evoesap", "additive-mip", "additive-counts")
+METHODS = ("searched", "linas", "evoesap", "additive-mip", "additive-counts")
 OPERATORS = ["drop", "m-smoe", "hc-smoe", "ream", "dern", "mone"]
 SINGLE = 0.75  # of the additive methods' evaluations for single layers: all counts of all layers are scored
 BATCH = 5
@@ -178,7 +179,8 @@ class Job:
         criterion = names[min(dropping, key=lambda i: kl[i])].split(":")[1]
         counts = {"criterion": criterion, "op": "drop", "width": "largest"}
         methods: dict[str, tuple[str, Rows | None, dict[str, Any]]] = {
-            "searched": ("linas", uniform, {"landmarks": False}),
+            "searched": ("probed-linas", uniform, {}),
+            "linas": ("linas", uniform, {"landmarks": False}),
             "evoesap": ("evoesap", None, {"role": "experts", "fixed": counts}),
             "additive-mip": ("additive-mip", None, {"fixed": {"criterion": criterion}, "share": SINGLE}),
             "additive-counts": ("additive-mip", None, {"fixed": counts, "share": SINGLE}),

@@ -8,6 +8,7 @@ from nassearch.strategies import linas_paper as linas_paper
 from nassearch.strategies import local_search as local_search
 from nassearch.strategies import nsga2 as nsga2
 from nassearch.strategies import optuna_adapter as optuna_adapter
+from nassearch.strategies import probed_linas as probed_linas
 from nassearch.strategies import pymoo_adapter as pymoo_adapter
 from nassearch.strategies import random as random
 from nassearch.strategies import regularized_evolution as regularized_evolution

@@ -67,6 +67,16 @@ class AdditiveMIP(Strategy):
         self._base = base_row[0] if space.feasible(base_row)[0] else space.largest
         self._alternatives = [self._of_block(b, columns, most) for b, columns in enumerate(self._blocks)]
 
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks)
+
+    @property
+    def n_probes(self) -> int:
+        """Number of networks that are asked before the first program."""
+        return len(self._singles)
+
     def _divided(self) -> list[list[int]]:
         blocks: dict[tuple[bool, int], list[int]] = {}
         for column, gene in enumerate(self.space.genes):
@@ -107,7 +117,7 @@ class AdditiveMIP(Strategy):
         for number in np.unique(changes):
             own = np.flatnonzero(changes == number)
             by_size = own[np.argsort(beyond[own], kind="stable")]
-            turn[by_size[_spread(len(own))]] = np.arange(len(own))
+            turn[by_size[spread(len(own))]] = np.arange(len(own))
         return turn
 
     @staticmethod
@@ -246,7 +256,7 @@ class AdditiveMIP(Strategy):
         return {**super().diagnostics(), "alternatives": [len(a) for a in self._alternatives]}
 
 
-def _spread(n: int) -> NDArray[np.int64]:
+def spread(n: int) -> NDArray[np.int64]:
     """Return 0 … n - 1 so that any first few are spread over all: the ends, the middle, the quarters, …."""
     order: dict[int, None] = {0: None, max(n - 1, 0): None} if n else {}
     step = 2
