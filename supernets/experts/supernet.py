@@ -301,7 +301,7 @@ class ExpertSupernet(ExpertQuestions, Supernet):
         return [sorted(p) for p in self._planner.protected()]
 
     def n_whole(self, slot: int, keep: int, shared: int) -> int:
-        """Return how many of a block's kept experts no operator stores as factors: super experts, and shared ones."""
+        """Return how many of a block's kept experts no operator changes: super experts, and shared ones."""
         return self._planner.n_whole(slot, keep, shared)
 
     def keep_super_experts(self) -> None:
