@@ -55,12 +55,13 @@ def make_expert_run(folder: Path, **changes: Any) -> Run:
     return nassearch.run(settings | changes, console=make_console(quiet=True))
 
 
-def made_up_space(layers: int, experts: int) -> SearchSpace:
-    """The space of a model whose layers keep experts of their own number."""
+def made_up_space(layers: int, experts: int, *, kinds: bool = False) -> SearchSpace:
+    """The space of a model whose layers keep experts of their own number; the first can be dense or skipped."""
     keeps = tuple(experts * i // 8 for i in (2, 4, 5, 6, 7, 8))
-    genes = []
+    genes = [Gene("block.0", ("experts", "dense", "skip"), "categorical", role="block", layer=0)] if kinds else []
     for i in range(layers):
-        genes.append(Gene(f"keep.{i}", keeps, role="experts", layer=i))
+        routed = {"block.0": ["experts"]} if kinds and not i else {}
+        genes.append(Gene(f"keep.{i}", keeps, role="experts", layer=i, active_when=routed))
         fewer = {f"keep.{i}": list(keeps[:-1])}
         operators = ("drop", "ream", "m-smoe", "mone")
         genes.append(Gene(f"op.{i}", operators, "categorical", role="operator", layer=i, active_when=fewer))
@@ -69,7 +70,14 @@ def made_up_space(layers: int, experts: int) -> SearchSpace:
 
 
 def made_up_run(
-    folder: Path, *, strategy: str = "nsga2", n: int = 80, seed: int = 0, worse: float = 0.0, told: bool = True
+    folder: Path,
+    *,
+    strategy: str = "nsga2",
+    n: int = 80,
+    seed: int = 0,
+    worse: float = 0.0,
+    told: bool = True,
+    kinds: bool = False,
 ) -> Run:
     """Write a run folder of `made_up_space` without a model.
 
@@ -80,9 +88,10 @@ def made_up_run(
         seed: Decides every value.
         worse: How much more nll the loss of all experts costs.
         told: Whether there is an ``explained.json``, of four domains.
+        kinds: Whether the first block can be dense or skipped.
     """
     folder.mkdir(parents=True)
-    space, rng = made_up_space(8, 32), np.random.default_rng(seed)
+    space, rng = made_up_space(8, 32, kinds=kinds), np.random.default_rng(seed)
     fields = {
         "space": "experts", "model": "models/olmoe", "task": "causal-lm:text:data/shakespeare", "seed": seed,
         "objectives": ["nll:min", "size_mb:min"], "num_evals": n, "strategy": strategy, "out": str(folder),

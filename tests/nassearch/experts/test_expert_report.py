@@ -59,6 +59,27 @@ def test_heat_maps_show_what_the_run_says(run: Run) -> None:
     assert {g.limit for g in usage.values()} == {max(float(g.values.max()) for g in usage.values())}
 
 
+def test_dense_and_skipped_blocks_and_shared_experts_are_shown(tmp_path: Path) -> None:
+    """A dense block has one expert and a skipped one none, whatever is kept; an expert that is shared is kept."""
+    run = made_up_run(tmp_path / "kinds", n=60, kinds=True)
+    members = data.members_grid(run)
+    assert members is not None
+    assert {r.arch["block.0"] for r in run.front} == {"experts", "dense", "skip"}
+    for label, line, tips in zip(members.rows, members.values, members.tips, strict=True):
+        record = run.select(label.removeprefix("#"))
+        kind, keep = str(record.arch["block.0"]), int(str(record.arch["keep.0"]))
+        assert line[0] == {"experts": keep, "dense": 1, "skip": 0}[kind]
+        assert (f", {kind}" in tips[0]) == (kind != "experts")
+        assert data.kept_share(run, record) == pytest.approx(100 * line.mean() / 32)
+    told = {
+        "subnets": [[[4, 0]], [[3, 2]]], "states": ["gone", "constant", "merged", "kept", "shared"], "layers": [0],
+        "n_experts": 2,
+    }  # fmt: skip
+    kept = data.kept_grid(told)
+    assert kept is not None
+    assert kept.values.tolist() == [[100.0, 0.0]]
+
+
 def test_figures_are_json_and_escape_what_they_show(run: Run) -> None:
     curve, members = data.quality_curve(run), data.members_grid(run)
     assert curve is not None
