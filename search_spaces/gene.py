@@ -172,7 +172,8 @@ class Gene:
         """
         fields = dict(data)
         unknown = set(fields) - {
-            "name", "choices", "kind", "largest", "smallest", "role", "layer", "active_when", "active_if_any", "aliases",
+            "name", "choices", "kind", "largest", "smallest", "role", "layer", "active_when", "active_if_any",
+            "aliases",
         }  # fmt: skip
         if unknown or not {"name", "choices"} <= set(fields):
             raise SearchSpaceError(f"not a gene: {data!r}; it needs 'name' and 'choices', unknown: {sorted(unknown)}")

@@ -209,7 +209,7 @@ class ExpertSupernet(ExpertQuestions, Supernet):
             setting = block.setting
             setting.plan = plan
             setting.k = self._value(canonical, "k", slot, block.k)
-            setting.top_p = self._value(canonical, "top_p", slot, 1.0)
+            setting.top_p = self._value(canonical, "top_p", slot, 1.0) if setting.k > 1 else 1.0
             setting.width = wanted[slot].width
         self._active = canonical
 

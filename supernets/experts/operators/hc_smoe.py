@@ -27,6 +27,7 @@ class HCSMoE(Operator):
     name: ClassVar[str] = "hc-smoe"
     all_rows: ClassVar[bool] = True
     merges: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
         """Return what the block computes with."""

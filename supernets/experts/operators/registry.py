@@ -58,6 +58,9 @@ class Operator(ABC):
         constants: Whether the others become constants.
         merges: Whether the others are merged into kept experts that are not protected. It is asked for a plan only
             where there is such a one: elsewhere nobody may change, and the others are dropped.
+        drops: Whether the others are gone and nothing else changes: such operators that keep the same experts make
+            equal networks.
+        ordered: Whether it matters which experts the criterion keeps, not only how many.
         calibrated: Whether it needs calibration.
         factored: Whether experts are stored as factors, see `supernets.experts.factored`; protected ones stay whole.
             Such a plan is made for one width.
@@ -69,6 +72,8 @@ class Operator(ABC):
     all_rows: ClassVar[bool] = False
     constants: ClassVar[bool] = False
     merges: ClassVar[bool] = False
+    drops: ClassVar[bool] = False
+    ordered: ClassVar[bool] = True
     calibrated: ClassVar[bool] = True
     factored: ClassVar[bool] = False
 
