@@ -26,6 +26,7 @@ BEHAVIOURS: Mapping[str, str] = {
     "dead_experts": "experts that no token is routed to, percent",
     "routing_js": "Jensen-Shannon divergence of the routings of two domains, bits; mean over pairs and layers",
     "srp.M": "how well the experts of M tokens in a row are predicted by one set of experts, percent",
+    "srp_rho.M": "how many experts that set has, for each expert that a token asks; told beside srp.M, too",
     "sch.M.C": "hits in a cache of C experts a layer that sees M tokens ahead, percent",
     "sch.M.SIZE": "the same, where the caches of all layers have a SIZE together, such as 64mb",
     "transfer_ms.M.SIZE.RATE": "time a token waits for experts that are not in the caches, at a RATE such as 12gbs",
@@ -36,6 +37,7 @@ UNROUTED: Mapping[str, float] = {
     "dead_experts": 0.0,
     "routing_js": 0.0,
     "srp": 100.0,
+    "srp_rho": 1.0,
     "sch": 100.0,
 }
 """What a configuration has in which no token asks any expert, because blocks have no router or constants answer: all
@@ -43,7 +45,7 @@ experts there are answer all tokens alike, whatever the text, so loads are even 
 the best value of each; say by other objectives what such blocks cost."""
 _BYTES = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
 _NAMES = re.compile(
-    r"(?P<plain>load_entropy|load_max_mean|dead_experts|routing_js)|srp\.(?P<srp>\d+)"
+    r"(?P<plain>load_entropy|load_max_mean|dead_experts|routing_js)|(?P<segments>srp|srp_rho)\.(?P<srp>\d+)"
     r"|sch\.(?P<sch>\d+)\.(?P<size>\d+(?:[kmg]b)?)"
     r"|transfer_ms\.(?P<ahead>\d+)\.(?P<memory>\d+[kmg]b)\.(?P<rate>\d+[mg]bs)"
 )
@@ -70,6 +72,11 @@ class Behaviour:
     bandwidth: float = 0.0
 
     @property
+    def segmented(self) -> bool:
+        """Whether windows of tokens are looked at for it."""
+        return self.kind in ("srp", "srp_rho")
+
+    @property
     def cached(self) -> bool:
         """Whether caches are simulated for it."""
         return self.kind in ("sch", "transfer_ms")
@@ -90,7 +97,7 @@ def parse(name: str) -> Behaviour:
     if found["plain"]:
         return Behaviour(name, name)
     if found["srp"]:
-        return Behaviour(name, "srp", int(found["srp"]))
+        return Behaviour(name, found["segments"], int(found["srp"]))
     if found["sch"]:
         size = found["size"]
         if size.isdecimal():
@@ -115,7 +122,7 @@ def fault(name: str, tokens: int | None = None) -> str | None:
 
 
 def _too_short(metric: Behaviour, tokens: int) -> str | None:
-    if metric.kind != "srp" or metric.window <= tokens:
+    if not metric.segmented or metric.window <= tokens:
         return None
     return f"{metric.name} needs texts of {metric.window} tokens; they have {tokens}: give a smaller window"
 
@@ -163,7 +170,7 @@ class Watch:
         self._present = _present(block)
         self.bytes = _mean_bytes(block, self._present)
         self.counts: dict[str, NDArray[np.float64]] = {}
-        self.histograms = {m.window: np.zeros(m.window + 1) for m in metrics if m.kind == "srp"}
+        self.histograms = {m.window: np.zeros(m.window + 1) for m in metrics if m.segmented}
         self.hits = dict.fromkeys((m.name for m in metrics if m.cached), 0.0)
         self.accesses = 0.0
         self.tokens = 0
@@ -252,10 +259,14 @@ def observe(net: ExpertSupernet, metrics: Sequence[str], groups: Mapping[str, It
         metrics: Names, see `BEHAVIOURS`.
         groups: Domain -> batches of inputs by name.
 
+    Returns:
+        The metrics; with each ``srp.M`` also ``srp_rho.M``, without which it cannot be judged.
+
     Raises:
         SupernetError: An unknown name, no text, too short a text for a window, or one domain where two are needed.
     """
-    wanted = [parse(name) for name in metrics]
+    told = [n for name in metrics for n in (name, *([name.replace("srp.", "srp_rho.")] if name[:4] == "srp." else []))]
+    wanted = [parse(name) for name in dict.fromkeys(told)]
     watches = [Watch(b, wanted) for b in net.blocks]
     resident = sum(always_bytes(b) for b in net.blocks)
     for watch in watches:
@@ -310,9 +321,10 @@ def _value(metric: Behaviour, watches: Sequence[Watch], resident: int) -> float:
             return 100 * balance.dead_share(np.concatenate(loads))
         case "routing_js":
             return balance.mean_divergence([list(w.counts.values()) for w in watches if w.load.any()])
-        case "srp":
+        case "srp" | "srp_rho":
             histogram = np.sum([w.histograms[metric.window] for w in watches], axis=0)
-            return 100 * locality.segment_performance(histogram)[0]
+            srp, rho = locality.segment_performance(histogram)
+            return 100 * srp if metric.kind == "srp" else rho
         case "sch":
             hits, accesses = (sum(v) for v in ((w.hits[metric.name] for w in watches), (w.accesses for w in watches)))
             return 100 * hits / accesses

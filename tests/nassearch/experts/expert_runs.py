@@ -78,6 +78,7 @@ def made_up_run(
     worse: float = 0.0,
     told: bool = True,
     kinds: bool = False,
+    **changes: Any,
 ) -> Run:
     """Write a run folder of `made_up_space` without a model.
 
@@ -89,6 +90,7 @@ def made_up_run(
         worse: How much more nll the loss of all experts costs.
         told: Whether there is an ``explained.json``, of four domains.
         kinds: Whether the first block can be dense or skipped.
+        **changes: Of its configuration.
     """
     folder.mkdir(parents=True)
     space, rng = made_up_space(8, 32, kinds=kinds), np.random.default_rng(seed)
@@ -96,7 +98,7 @@ def made_up_run(
         "space": "experts", "model": "models/olmoe", "task": "causal-lm:text:data/shakespeare", "seed": seed,
         "objectives": ["nll:min", "size_mb:min"], "num_evals": n, "strategy": strategy, "out": str(folder),
     }  # fmt: skip
-    (folder / "config.yaml").write_text(make_config(fields).to_yaml(), encoding="utf-8")
+    (folder / "config.yaml").write_text(make_config(fields | changes).to_yaml(), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"command": "nassearch run --space experts …", "seed": seed}))
     keeps = [i for i, g in enumerate(space.genes) if g.role == "experts"]
     rows = space.sample(n, rng)

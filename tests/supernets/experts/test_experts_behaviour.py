@@ -66,7 +66,8 @@ def test_metrics_are_those_of_what_the_extracted_model_routes() -> None:
     assert values["routing_js"] == pytest.approx(mean_divergence(counts))
     whole = [np.concatenate(texts) for texts in layers]
     histogram = sum(segment_histogram(t, 4, 4) for t in whole)
-    assert values["srp.4"] == pytest.approx(100 * segment_performance(histogram)[0])
+    assert (values["srp.4"] / 100, values["srp_rho.4"]) == pytest.approx(segment_performance(histogram))
+    assert net.observe(["srp_rho.4"], groups) == {"srp_rho.4": values["srp_rho.4"]}
     hits, accesses = np.array([[v.sum() for v in cache_hits(t, 4, 3, 2)] for t in whole]).T
     assert values["sch.3.2"] == values[f"sch.3.{size}"] == pytest.approx(100 * hits.sum() / accesses.sum())
     tokens = whole[0].shape[0] * whole[0].shape[1]
@@ -136,7 +137,7 @@ def test_without_any_router_metrics_have_their_best_values(kind: str) -> None:
     net.activate(configured(net, block=kind))
     names = ["load_entropy", "load_max_mean", "dead_experts", "routing_js", "srp.4", "sch.3.2", "sch.3.1kb"]
     values = net.observe([*names, "transfer_ms.3.1gb.1gbs"], {"a": unpadded(1, 3), "b": unpadded(1, 4)})
-    assert list(values.values()) == [100.0, 1.0, 0.0, 0.0, 100.0, 100.0, 100.0, 0.0]
+    assert list(values.values()) == [100.0, 1.0, 0.0, 0.0, 100.0, 1.0, 100.0, 100.0, 0.0]
 
 
 def test_factored_experts_have_their_own_size() -> None:
