@@ -21,6 +21,7 @@ from search_spaces import Gene, SearchSpace
 SIZES = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 2}
 ENDS = {"max_position_embeddings": 32, "pad_token_id": None, "bos_token_id": 256, "eos_token_id": 256}
+TEXT = "The quick brown fox.\n" * 60
 
 
 def make_model(folder: Path) -> Path:
@@ -39,7 +40,7 @@ def make_model(folder: Path) -> Path:
 def make_expert_run(folder: Path, **changes: Any) -> Run:
     """Search expert configurations of `make_model`'s model."""
     (folder / "text").mkdir()
-    (folder / "text" / "a.txt").write_text("The quick brown fox.\n" * 60)
+    (folder / "text" / "a.txt").write_text(TEXT)
     settings: dict[str, Any] = {
         "space": "experts",
         "model": str(make_model(folder / "model")),
