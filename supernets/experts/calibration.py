@@ -148,7 +148,8 @@ def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatisti
         for b, o in zip(blocks, observers, strict=True)
         if b.norm is not None
     ]
-    domains: Mapping[str, Iterable[Inputs]] = batches if isinstance(batches, Mapping) else {"": batches}
+    named: Any = batches if isinstance(batches, Mapping) else {"": batches}
+    domains: Mapping[str, Iterable[Inputs]] = named
     found: dict[str, int] = {}
     training, before = model.training, float(statistics[0].tokens)
     try:
