@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from nassearch.tasks import Task
     from supernets.base import Inputs
+    from supernets.kept_outputs import KeptOutputs
 
 _KEPT_BYTES = 512e6  # of a split's outputs; of more, the largest network runs again
 
@@ -24,7 +25,7 @@ class References:
 
     def __init__(self, task: Task, kept_bytes: float = _KEPT_BYTES) -> None:
         self._task, self._left = task, kept_bytes
-        self._outputs: dict[str, list[Tensor] | None] = {}
+        self._outputs: dict[str, KeptOutputs] = {}
 
     def knows(self, split: str) -> bool:
         """Return whether `record` was called for a split."""
@@ -37,19 +38,12 @@ class References:
             split: Name of the split.
             run: Evaluates it on the split and calls its argument with the inputs and outputs of each batch.
         """
-        outputs: list[Tensor] = []
-        size = 0.0
+        from supernets.kept_outputs import KeptOutputs
 
-        def see(_: Inputs, output: Tensor) -> None:
-            nonlocal size
-            size += output.numel() * output.element_size()
-            if size <= self._left:
-                outputs.append(output.detach().clone())
-
-        run(see)
-        fits = size <= self._left
-        self._outputs[split] = outputs if fits else None
-        self._left -= size if fits else 0.0
+        outputs = KeptOutputs(self._left)
+        run(lambda _, output: outputs.add(output))
+        self._outputs[split] = outputs
+        self._left -= outputs.size if outputs.fit else 0.0
 
     def comparison(self, split: str, largest: Callable[[Inputs], Tensor]) -> Comparison:
         """Return a comparison with what was recorded of a split.
@@ -66,18 +60,19 @@ class Comparison:
 
     Args:
         task: Compares.
-        outputs: Of the largest network; None where they are not kept.
-        largest: Runs it.
+        outputs: Of the largest network.
+        largest: Runs it, where its outputs are not kept.
     """
 
-    def __init__(self, task: Task, outputs: list[Tensor] | None, largest: Callable[[Inputs], Tensor]) -> None:
+    def __init__(self, task: Task, outputs: KeptOutputs, largest: Callable[[Inputs], Tensor]) -> None:
         self._task, self._outputs, self._largest = task, outputs, largest
         self._sums: dict[str, float] = {}
         self._items = self._batches = 0
 
     def see(self, inputs: Inputs, output: Tensor) -> None:
         """Compare one batch."""
-        reference = self._largest(inputs) if self._outputs is None else self._outputs[self._batches]
+        kept = self._outputs.get(self._batches)
+        reference = self._largest(inputs) if kept is None else kept
         sums, items = self._task.compare(output, reference, inputs)
         self._sums = {m: self._sums.get(m, 0.0) + v for m, v in sums.items()}
         self._items, self._batches = self._items + items, self._batches + 1

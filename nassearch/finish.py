@@ -14,7 +14,7 @@ from nassearch.devices import KnownDevices
 from nassearch.evaluation import Job
 from nassearch.executors import Executor
 from nassearch.manifest import write_atomically, write_json
-from nassearch.metrics import ANALYTIC, is_measured
+from nassearch.metrics import ANALYTIC, is_measured, told_beside
 from nassearch.runs import EXPLANATION_FILE, Record, Run
 from nassearch.store import Store
 
@@ -95,9 +95,14 @@ def save_explanation(run: Run, net: Supernet, task: Task) -> None:
 
 
 def front_columns(run: Run) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Return the metrics of the front: searched, computed, measured again, and of the report split."""
+    """Return the metrics of the front: searched and told beside, computed, measured again, and of the report split."""
     front = run.front
-    searched = list(run.goal.metrics)
+    searched = []
+    for metric in run.goal.metrics:
+        searched.append(metric)
+        other = told_beside(metric)
+        if other is not None and other not in run.goal.metrics and any(other in r.values for r in front):
+            searched.append(other)
     computed = [m for m in ANALYTIC if m not in searched and all(m in r.values for r in front)]
     again = [m for m in searched if any(m in r.remeasured for r in front)]
     report = [m for m in searched if any(m in r.report for r in front)]

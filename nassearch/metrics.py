@@ -22,6 +22,7 @@ PERCENTAGES = ("dead_experts", "esap", "load_entropy", "sch", "srp")
 """Metrics from 0 to 100, or their names before the first dot, besides accuracies."""
 ACCURACIES = ("accuracy", "f1", "matthews", "top1", "top5")
 
+_TOLD_BESIDE = {"srp": "srp_rho"}  # before the first dot; the one cannot be judged without the other
 _SAME = {"accuracy": "top1", "top1": "accuracy"}  # of a class each, whatever the task calls it
 
 
@@ -30,6 +31,12 @@ def canonical(metric: str, task_metrics: Iterable[str]) -> str:
     known = list(task_metrics)
     other = _SAME.get(metric)
     return other if other is not None and other in known and metric not in known else metric
+
+
+def told_beside(metric: str) -> str | None:
+    """Return the metric that is evaluated and shown with another: ``srp_rho.16`` with ``srp.16``; None for most."""
+    stem, dot, rest = metric.partition(".")
+    return _TOLD_BESIDE[stem] + dot + rest if stem in _TOLD_BESIDE else None
 
 
 def base_name(metric: str) -> str:

@@ -94,11 +94,18 @@ def derived_columns(
     """
     out = np.zeros((columns.shape[1], len(combinations)), dtype=np.float32)
     for j, any_of in enumerate(combinations):
-        present = np.zeros(columns.shape[1], dtype=bool)
-        for combination in any_of:
-            holds = np.ones(columns.shape[1], dtype=bool)
-            for column, allowed in combination.items():
-                holds &= active[column] & allowed[columns[column]]
-            present |= holds
-        out[:, j] = present
+        out[:, j] = any_present(any_of, columns, active)
     return out
+
+
+def any_present(
+    any_of: list[dict[int, NDArray[np.bool_]]], columns: NDArray[Any], active: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return in which rows one combination at least is present, bool ``[n]``; see `derived_columns`."""
+    present = np.zeros(columns.shape[1], dtype=bool)
+    for combination in any_of:
+        holds = np.ones(columns.shape[1], dtype=bool)
+        for column, allowed in combination.items():
+            holds &= active[column] & allowed[columns[column]]
+        present |= holds
+    return present

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,6 +14,10 @@ Kind = Literal["ordinal", "categorical"]
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _condition_to_json(condition: Mapping[str, frozenset[Value]]) -> dict[str, list[Value]]:
+    return {k: sorted(v, key=lambda x: (str(type(x)), x)) for k, v in sorted(condition.items())}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Gene:
         layer: The layer that the gene belongs to, where it belongs to one.
         active_when: Controlling gene name -> its values under which this gene matters (all must hold, and
             the controlling genes must be active themselves). Default: always active.
+        active_if_any: Conditions like ``active_when``, of which one at least must hold beside it: for a gene that
+            matters as soon as one of several others makes use of it. Default: none is needed.
         aliases: Value -> other value of this gene that means the same network. The canonical form of a
             group of aliases is its member that comes first in ``choices``.
 
@@ -50,6 +56,7 @@ class Gene:
     role: str | None = None
     layer: int | None = None
     active_when: Mapping[str, frozenset[Value]] = field(default_factory=dict)
+    active_if_any: tuple[Mapping[str, frozenset[Value]], ...] = ()
     aliases: Mapping[Value, Value] = field(default_factory=dict)
 
     def __init__(
@@ -63,6 +70,7 @@ class Gene:
         role: str | None = None,
         layer: int | None = None,
         active_when: Mapping[str, Collection[Value]] | None = None,
+        active_if_any: Iterable[Mapping[str, Collection[Value]]] = (),
         aliases: Mapping[Value, Value] | None = None,
     ) -> None:
         values = tuple(choices)
@@ -73,6 +81,8 @@ class Gene:
         set_field(self, "role", role)
         set_field(self, "layer", layer)
         set_field(self, "active_when", {k: frozenset(v) for k, v in (active_when or {}).items()})
+        alternatives = tuple({k: frozenset(v) for k, v in c.items()} for c in active_if_any)
+        set_field(self, "active_if_any", alternatives)
         set_field(self, "aliases", dict(aliases or {}))
         self._check()
         ordered = sorted(values) if kind == "ordinal" else None
@@ -104,8 +114,10 @@ class Gene:
             raise SearchSpaceError(
                 f'gene {self.name!r} is ordinal but {list(self.choices)} are not all numbers; use kind="categorical"'
             )
-        if self.name in self.active_when:
+        if any(self.name in c for c in (self.active_when, *self.active_if_any)):
             raise SearchSpaceError(f"gene {self.name!r} cannot be active_when itself")
+        if not all(self.active_if_any):
+            raise SearchSpaceError(f"gene {self.name!r}: a condition of active_if_any names no gene; leave it out")
         for a, b in self.aliases.items():
             self.index(a, what="an alias")
             self.index(b, what="an alias")
@@ -144,9 +156,9 @@ class Gene:
         if self.layer is not None:
             data["layer"] = self.layer
         if self.active_when:
-            data["active_when"] = {
-                k: sorted(v, key=lambda x: (str(type(x)), x)) for k, v in sorted(self.active_when.items())
-            }
+            data["active_when"] = _condition_to_json(self.active_when)
+        if self.active_if_any:
+            data["active_if_any"] = [_condition_to_json(c) for c in self.active_if_any]
         if self.aliases:
             data["aliases"] = [[a, b] for a, b in self.aliases.items()]
         return data
@@ -160,7 +172,8 @@ class Gene:
         """
         fields = dict(data)
         unknown = set(fields) - {
-            "name", "choices", "kind", "largest", "smallest", "role", "layer", "active_when", "aliases",
+            "name", "choices", "kind", "largest", "smallest", "role", "layer", "active_when", "active_if_any",
+            "aliases",
         }  # fmt: skip
         if unknown or not {"name", "choices"} <= set(fields):
             raise SearchSpaceError(f"not a gene: {data!r}; it needs 'name' and 'choices', unknown: {sorted(unknown)}")

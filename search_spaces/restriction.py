@@ -54,6 +54,7 @@ def _gene(space: SearchSpace, column: int, kept: Kept) -> Gene:
         role=gene.role,
         layer=gene.layer,
         active_when={c: _kept(space, c, v, kept) for c, v in gene.active_when.items()},
+        active_if_any=[{c: _kept(space, c, v, kept) for c, v in a.items()} for a in gene.active_if_any],
         aliases=aliases,
     )
 

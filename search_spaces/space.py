@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from search_spaces import counting, restriction, sampling
 from search_spaces.architecture import decode_rows, encode_one
-from search_spaces.derived import Derived, derived_columns
+from search_spaces.derived import Derived, any_present, derived_columns
 from search_spaces.errors import SearchSpaceError, did_you_mean
 from search_spaces.features import FeatureEncoder
 from search_spaces.gene import Gene, Value
@@ -61,17 +61,10 @@ class SearchSpace:
         self.derived: tuple[Derived, ...] = tuple(derived)
         self._check_names()
         self._alias = [np.array(g.canonical_indices(), dtype=np.int64) for g in self.genes]
-        self._controllers = [
-            {self.column(c): self._closed(self.column(c), allowed) for c, allowed in g.active_when.items()}
-            for g in self.genes
-        ]
-        self._forbidden = [
-            {self.column(g): self._closed(self.column(g), values) for g, values in f.items()} for f in self.forbidden
-        ]
-        self._derived = [
-            [{self.column(g): self._closed(self.column(g), values) for g, values in c.items()} for c in d.any_of]
-            for d in self.derived
-        ]
+        self._controllers = [self._by_column(g.active_when) for g in self.genes]
+        self._alternatives = [[self._by_column(c) for c in g.active_if_any] for g in self.genes]
+        self._forbidden = [self._by_column(f) for f in self.forbidden]
+        self._derived = [[self._by_column(c) for c in d.any_of] for d in self.derived]
         self._order = self._topological_order()
         for f in self.forbidden:
             if not f or not all(f.values()):
@@ -139,12 +132,19 @@ class SearchSpace:
         wanted = {int(alias[gene.index(v, what="a condition on value")]) for v in values}
         return np.array([int(a) in wanted for a in alias], dtype=bool)
 
+    def _by_column(self, condition: Mapping[str, Collection[Value]]) -> dict[int, NDArray[np.bool_]]:
+        return {self.column(g): self._closed(self.column(g), values) for g, values in condition.items()}
+
+    def _deciding(self, column: int) -> set[int]:
+        """Return the genes that the declaration of a gene's activity names."""
+        return set(self._controllers[column]).union(*self._alternatives[column])
+
     def _topological_order(self) -> list[int]:
         order: list[int] = []
         placed: set[int] = set()
         remaining = list(range(len(self.genes)))
         while remaining:
-            ready = [i for i in remaining if set(self._controllers[i]) <= placed]
+            ready = [i for i in remaining if self._deciding(i) <= placed]
             if not ready:
                 raise SearchSpaceError(
                     f"search space {self.name!r}: genes {[self.genes[i].name for i in remaining]} control one "
@@ -201,6 +201,8 @@ class SearchSpace:
                 if key not in conditions:
                     conditions[key] = active[c] & allowed[columns[c]]
                 active[i] &= conditions[key]
+            if self._alternatives[i]:
+                active[i] &= any_present(self._alternatives[i], columns, active)
         return active
 
     def active(self, G: NDArray[Any]) -> NDArray[np.bool_]:

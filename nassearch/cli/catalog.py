@@ -61,8 +61,12 @@ def spaces(
         for column in ("gene", "choices", "role", "active when"):
             genes.add_column(column)
         for gene in next(iter(built.values())).genes:
-            when = ", ".join(f"{k} in {sorted(v, key=str)}" for k, v in gene.active_when.items())
-            genes.add_row(gene.name, ", ".join(map(str, gene.choices)), gene.role or "", when)
+            conditions = [c for c in (gene.active_when, *gene.active_if_any) if c]
+            told = [", ".join(f"{k} in {sorted(v, key=str)}" for k, v in c.items()) for c in conditions]
+            when = told[:1] if gene.active_when else []
+            if gene.active_if_any:
+                when.append("one of: " + "; ".join(told[len(when) :]))
+            genes.add_row(gene.name, ", ".join(map(str, gene.choices)), gene.role or "", ", ".join(when))
         console.print(genes)
 
 

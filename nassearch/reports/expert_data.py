@@ -14,8 +14,11 @@ from nassearch.metrics import ANALYTIC, is_measured
 from nassearch.objectives import Objective
 from nassearch.pareto import knee
 from nassearch.runs import EXPLANATION_FILE, Record, Run
+from search_spaces import Gene
 
 ROLE = "experts"
+_ITSELF = ("kept", "shared")
+_WHOLE = {"dense": 1, "skip": 0}
 _MOST_MEMBERS = 24
 
 
@@ -64,10 +67,27 @@ def has_experts(run: Run) -> bool:
     return any(g.role == ROLE for g in run.space.genes)
 
 
+def experts_of(run: Run, record: Record, gene: Gene) -> tuple[int, str]:
+    """Return how many experts a layer has, and what became of the others or of the whole block.
+
+    A block that is dense or skipped has one or none, whatever its gene of experts kept says.
+
+    Args:
+        run: The run.
+        record: One of its evaluations.
+        gene: Of the experts kept.
+    """
+    beside = {g.role: str(record.arch[g.name]) for g in run.space.genes if g.layer == gene.layer}
+    if (kind := beside.get("block", "")) in _WHOLE:
+        return _WHOLE[kind], kind
+    kept = int(record.arch[gene.name])
+    return kept, beside.get("operator", "") if kept < int(max(gene.choices)) else ""
+
+
 def kept_share(run: Run, record: Record) -> float:
-    """Return the mean over the genes of experts kept, percent of the most."""
+    """Return the mean over the layers of experts kept, percent of the most."""
     genes = [g for g in run.space.genes if g.role == ROLE]
-    return 100.0 * float(np.mean([float(record.arch[g.name]) / float(max(g.choices)) for g in genes]))
+    return 100.0 * float(np.mean([experts_of(run, record, g)[0] / float(max(g.choices)) for g in genes]))
 
 
 def quality_curve(run: Run) -> Curve | None:
@@ -103,20 +123,16 @@ def members_grid(run: Run) -> Grid | None:
     shown = run.front
     if len(shown) > _MOST_MEMBERS:
         shown = [shown[round(i)] for i in np.linspace(0, len(shown) - 1, _MOST_MEMBERS)]
-    values = np.array([[float(r.arch[g.name]) for g in genes] for r in shown])
+    found = [[experts_of(run, r, g) for g in genes] for r in shown]
     columns = [str(i if g.layer is None else g.layer) for i, g in enumerate(genes)]
-    operators = {g.layer: g.name for g in run.space.genes if g.role == "operator"}
-    tips = []
-    for r in shown:
-        line = []
-        for gene in genes:
-            how = r.arch.get(operators.get(gene.layer, ""), "")
-            fewer = float(r.arch[gene.name]) < float(max(gene.choices))
-            line.append(
-                f"#{r.id}, layer {gene.layer}: {r.arch[gene.name]} of {max(gene.choices)}"
-                + (f", {how}" if how and fewer else "")
-            )
-        tips.append(line)
+    tips = [
+        [
+            f"#{r.id}, layer {gene.layer}: {n} of {max(gene.choices)}{f', {how}' if how else ''}"
+            for gene, (n, how) in zip(genes, line, strict=True)
+        ]
+        for r, line in zip(shown, found, strict=True)
+    ]
+    values = np.array([[float(n) for n, _ in line] for line in found])
     return Grid([f"#{r.id}" for r in shown], columns, values, most, tips)
 
 
@@ -131,11 +147,14 @@ def explanation(run: Run) -> dict[str, Any] | None:
 
 
 def kept_grid(told: dict[str, Any]) -> Grid | None:
-    """Return in how many percent of the front's members each expert of each layer answers for itself."""
+    """Return in how many percent of the front's members each expert of each layer answers for itself.
+
+    Those that answer every token do; those that answer for others, too, have changed.
+    """
     if not told["subnets"]:
         return None
     states, names = np.array(told["subnets"], dtype=np.int64), told["states"]
-    values = 100.0 * (states == names.index("kept")).mean(0)
+    values = 100.0 * np.isin(states, [names.index(n) for n in _ITSELF if n in names]).mean(0)
     tips = []
     for block, layer in enumerate(told["layers"]):
         line = []

@@ -59,8 +59,9 @@ def _told(run: Run, figures: Figures) -> list[Markup]:
     kept = data.kept_grid(told)
     if kept is not None:
         text = (
-            "In how many members of the front each expert answers for itself. Hover for what became of it in the "
-            "others: gone, a constant, or merged, where one expert answers for several."
+            "In how many members of the front each expert answers for itself, for the tokens that ask it or (shared) "
+            "for all. Hover for what became of it in the others: gone, a constant, or merged, where one expert answers "
+            "for several."
         )
         figure = figures.place(
             grid_figure(kept, "expert", "layer", "members that keep it [%]"), "Which experts are kept"

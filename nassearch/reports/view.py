@@ -10,6 +10,7 @@ from typing import Literal
 from nassearch.errors import ConfigError
 from nassearch.objectives import Objective
 from nassearch.reports.axes import Axis, axis_of, choose_axes, show_range
+from nassearch.reports.beside import check_beside
 from nassearch.runs import Record, Run
 
 Point = tuple[float, float]
@@ -122,8 +123,10 @@ def make_view(run: Run, x: str | None = None, y: str | None = None, *, others: S
         others: Runs whose fronts are shown, too.
 
     Raises:
-        ConfigError: A metric that was not evaluated, here or in another run.
+        ConfigError: A metric that was not evaluated, here or in another run; another run that cannot be compared.
     """
+    for other in others:
+        check_beside(run, other)
     across, up = choose_axes(run, x, y)
     drawn = [r for r in run.records if math.isfinite(across.of(r)) and math.isfinite(up.of(r))]
     groups = _groups(run, drawn)

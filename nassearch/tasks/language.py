@@ -184,18 +184,9 @@ class LanguageModelling(Task):
 
     def compare(self, outputs: Tensor, reference: Tensor, inputs: Inputs) -> tuple[dict[str, float], int]:
         """Return the sums over tokens of esap (percent) and kl (nats), see `supernets.experts`, and how many tokens."""
-        from supernets.experts import esap, kl_divergence
+        from supernets.experts.fidelity import fidelity_sums
 
-        q, p = outputs.detach().flatten(0, -2), reference.flatten(0, -2)
-        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        if mask is not None and not mask.all():
-            real = mask.bool().flatten().to(q.device)
-            p, q = p[real], q[real]
-        sums = {
-            "esap": 100.0 * float(esap(p, q).clamp(max=1).double().sum()),
-            "kl": float(kl_divergence(p, q).double().sum()),
-        }
-        return sums, len(p)
+        return fidelity_sums(reference, outputs, inputs.get("attention_mask") if isinstance(inputs, Mapping) else None)
 
     def to_payload(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return JSON settings and arrays from which another process makes an equal task."""

@@ -60,14 +60,17 @@ class ExpertsAdapter:
             protect: Whether super experts are kept and never merged.
             bank_mb: Memory for merged experts of configurations that are not active, in 1e6 bytes.
             copy: Whether the supernet has a copy of the model. If not, the model itself becomes switchable and is of no
-                other use: for models of which memory does not hold two.
+                other use: for models of which memory does not hold two. Where the conversion fails it is a stock model
+                again.
             **choices: ``keep``, ``operators``, ``k``, ``top_p``, ``width``, ``criteria``, ``shared``, ``blocks``:
                 lists, each with the model's own value.
 
         Raises:
-            SupernetError: Lists or a length that do not suit the model, or calibration of too few tokens.
+            SupernetError: Lists or a length that do not suit the model, calibration of too few tokens, or of something
+                else than batches.
             UnsupportedModel: No Mixture-of-Experts model, or of an unknown layout.
         """
+        from supernets.experts.calibration import check_batches
         from supernets.experts.supernet import ExpertSupernet
 
         if not self.supports(model):
@@ -75,6 +78,10 @@ class ExpertsAdapter:
         for option, value in (("uniform", uniform), ("protect", protect), ("copy", copy)):
             if not isinstance(value, bool):
                 raise SupernetError(f"{option} must be True or False, got {value!r}")
+        if isinstance(bank_mb, bool) or not isinstance(bank_mb, int | float) or not bank_mb >= 0:
+            raise SupernetError(f"bank_mb must be a size in 1e6 bytes, 0 or more, got {bank_mb!r}")
+        if calibration is not None:
+            check_batches(calibration)
         net = ExpertSupernet(
             model,
             choices,
@@ -85,11 +92,16 @@ class ExpertsAdapter:
             bank_mb=bank_mb,
             copy=copy,
         )
-        if calibration is not None:
-            net.calibrate(calibration)
-            net.keep_super_experts()
-        if len(net.choices.width) > 1:  # a narrower expert is a prefix of its neurons
-            net.sort_by_importance()
+        try:
+            if calibration is not None:
+                net.calibrate(calibration)
+                net.keep_super_experts()
+            if len(net.choices.width) > 1:  # a narrower expert is a prefix of its neurons
+                net.sort_by_importance()
+        except BaseException:  # an interruption, too: the model is the caller's
+            for block in net.blocks:
+                block.release()
+            raise
         return net
 
 

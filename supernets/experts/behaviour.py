@@ -26,13 +26,26 @@ BEHAVIOURS: Mapping[str, str] = {
     "dead_experts": "experts that no token is routed to, percent",
     "routing_js": "Jensen-Shannon divergence of the routings of two domains, bits; mean over pairs and layers",
     "srp.M": "how well the experts of M tokens in a row are predicted by one set of experts, percent",
+    "srp_rho.M": "how many experts that set has, for each expert that a token asks; told beside srp.M, too",
     "sch.M.C": "hits in a cache of C experts a layer that sees M tokens ahead, percent",
     "sch.M.SIZE": "the same, where the caches of all layers have a SIZE together, such as 64mb",
     "transfer_ms.M.SIZE.RATE": "time a token waits for experts that are not in the caches, at a RATE such as 12gbs",
 }
+UNROUTED: Mapping[str, float] = {
+    "load_entropy": 100.0,
+    "load_max_mean": 1.0,
+    "dead_experts": 0.0,
+    "routing_js": 0.0,
+    "srp": 100.0,
+    "srp_rho": 1.0,
+    "sch": 100.0,
+}
+"""What a configuration has in which no token asks any expert, because blocks have no router or constants answer: all
+experts there are answer all tokens alike, whatever the text, so loads are even and nothing is left to predict. It is
+the best value of each; say by other objectives what such blocks cost."""
 _BYTES = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
 _NAMES = re.compile(
-    r"(?P<plain>load_entropy|load_max_mean|dead_experts|routing_js)|srp\.(?P<srp>\d+)"
+    r"(?P<plain>load_entropy|load_max_mean|dead_experts|routing_js)|(?P<segments>srp|srp_rho)\.(?P<srp>\d+)"
     r"|sch\.(?P<sch>\d+)\.(?P<size>\d+(?:[kmg]b)?)"
     r"|transfer_ms\.(?P<ahead>\d+)\.(?P<memory>\d+[kmg]b)\.(?P<rate>\d+[mg]bs)"
 )
@@ -59,6 +72,11 @@ class Behaviour:
     bandwidth: float = 0.0
 
     @property
+    def segmented(self) -> bool:
+        """Whether windows of tokens are looked at for it."""
+        return self.kind in ("srp", "srp_rho")
+
+    @property
     def cached(self) -> bool:
         """Whether caches are simulated for it."""
         return self.kind in ("sch", "transfer_ms")
@@ -79,7 +97,7 @@ def parse(name: str) -> Behaviour:
     if found["plain"]:
         return Behaviour(name, name)
     if found["srp"]:
-        return Behaviour(name, "srp", int(found["srp"]))
+        return Behaviour(name, found["segments"], int(found["srp"]))
     if found["sch"]:
         size = found["size"]
         if size.isdecimal():
@@ -104,7 +122,7 @@ def fault(name: str, tokens: int | None = None) -> str | None:
 
 
 def _too_short(metric: Behaviour, tokens: int) -> str | None:
-    if metric.kind != "srp" or metric.window <= tokens:
+    if not metric.segmented or metric.window <= tokens:
         return None
     return f"{metric.name} needs texts of {metric.window} tokens; they have {tokens}: give a smaller window"
 
@@ -114,12 +132,24 @@ def _bytes(text: str) -> float:
 
 
 def expert_bytes(block: Block) -> int:
-    """Return the size of one expert of a block as it is now: at its width, in the dtype of the model."""
+    """Return the size of one whole expert of a block as it is now: at its width, in the dtype of the model."""
     numbers = 0
     for name, tensor in block.common.items():
         each = int(tensor[0].numel())
         numbers += each if name == "down_bias" else each // block.width * block.setting.width
     return numbers * block.tensors["down_proj"].element_size()
+
+
+def factored_bytes(block: Block) -> int:
+    """Return the size of one expert in factored form; 0 where the block has none."""
+    factors = block.setting.plan.factors or {}
+    return sum(t[0].numel() * t.element_size() for t in factors.values())
+
+
+def always_bytes(block: Block) -> int:
+    """Return the size of the experts that answer every token: they are always in memory, and always whole."""
+    always = block.setting.plan.always
+    return 0 if always is None else len(always) * expert_bytes(block)
 
 
 class Watch:
@@ -128,15 +158,19 @@ class Watch:
     Args:
         block: The block, with the configuration that is watched.
         metrics: What is wanted.
+
+    Attributes:
+        bytes: Size of an expert that can be asked, mean over these; 0 where the block has no router.
         capacity: Metric name -> experts in the block's cache.
     """
 
-    def __init__(self, block: Block, metrics: Sequence[Behaviour], capacity: Mapping[str, int]) -> None:
-        self._metrics, self.capacity = metrics, capacity
-        self.bytes = expert_bytes(block)
+    def __init__(self, block: Block, metrics: Sequence[Behaviour]) -> None:
+        self._metrics = metrics
+        self.capacity: dict[str, int] = {}
         self._present = _present(block)
+        self.bytes = _mean_bytes(block, self._present)
         self.counts: dict[str, NDArray[np.float64]] = {}
-        self.histograms = {m.window: np.zeros(m.window + 1) for m in metrics if m.kind == "srp"}
+        self.histograms = {m.window: np.zeros(m.window + 1) for m in metrics if m.segmented}
         self.hits = dict.fromkeys((m.name for m in metrics if m.cached), 0.0)
         self.accesses = 0.0
         self.tokens = 0
@@ -197,6 +231,26 @@ def _present(block: Block) -> Tensor:
     return present
 
 
+def _mean_bytes(block: Block, present: Tensor) -> float:
+    """Return the mean size of some experts; those of a bank beside factors are whole."""
+    if not len(present):
+        return 0.0
+    plan = block.setting.plan
+    n_whole = len(present)
+    if plan.factors is not None:
+        n_whole = int((present < len((plan.bank or block.tensors)["down_proj"])).sum())
+    n_factored = len(present) - n_whole
+    return (n_whole * expert_bytes(block) + n_factored * factored_bytes(block)) / len(present)
+
+
+def _capacity(metric: Behaviour, watches: Sequence[Watch], resident: int) -> int:
+    """Return how many experts the cache of each block has: what is left beside those that answer every token."""
+    if metric.experts is not None:
+        return metric.experts
+    each = sum(w.bytes for w in watches)
+    return int(max(0.0, (metric.memory or 0.0) - resident) // each) if each else 0
+
+
 def observe(net: ExpertSupernet, metrics: Sequence[str], groups: Mapping[str, Iterable[Inputs]]) -> dict[str, float]:
     """Return metrics of how the active configuration routes texts.
 
@@ -205,13 +259,18 @@ def observe(net: ExpertSupernet, metrics: Sequence[str], groups: Mapping[str, It
         metrics: Names, see `BEHAVIOURS`.
         groups: Domain -> batches of inputs by name.
 
+    Returns:
+        The metrics; with each ``srp.M`` also ``srp_rho.M``, without which it cannot be judged.
+
     Raises:
         SupernetError: An unknown name, no text, too short a text for a window, or one domain where two are needed.
     """
-    wanted = [parse(name) for name in metrics]
-    total = sum(expert_bytes(b) for b in net.blocks)
-    capacity = {m.name: m.experts or int((m.memory or 0.0) // total) for m in wanted if m.cached}
-    watches = [Watch(b, wanted, capacity) for b in net.blocks]
+    told = [n for name in metrics for n in (name, *([name.replace("srp.", "srp_rho.")] if name[:4] == "srp." else []))]
+    wanted = [parse(name) for name in dict.fromkeys(told)]
+    watches = [Watch(b, wanted) for b in net.blocks]
+    resident = sum(always_bytes(b) for b in net.blocks)
+    for watch in watches:
+        watch.capacity = {m.name: _capacity(m, watches, resident) for m in wanted if m.cached}
     device = next(net.model.parameters()).device
     training = net.training
     try:
@@ -232,7 +291,7 @@ def observe(net: ExpertSupernet, metrics: Sequence[str], groups: Mapping[str, It
         raise SupernetError(
             "routing_js compares domains, and there is one; name several, for example causal-lm:text:DIR,domains=files"
         )
-    return {m.name: _value(m, watches) for m in wanted}
+    return {m.name: _value(m, watches, resident) for m in wanted}
 
 
 def _run(net: Any, watches: list[Watch], group: str, batch: Inputs, wanted: Sequence[Behaviour]) -> None:
@@ -249,8 +308,10 @@ def _run(net: Any, watches: list[Watch], group: str, batch: Inputs, wanted: Sequ
         watch.finish(group, real)
 
 
-def _value(metric: Behaviour, watches: Sequence[Watch]) -> float:
+def _value(metric: Behaviour, watches: Sequence[Watch], resident: int) -> float:
     loads = [w.load for w in watches if w.load.any()]
+    if not loads and metric.kind in UNROUTED:
+        return UNROUTED[metric.kind]
     match metric.kind:
         case "load_entropy":
             return 100 * float(np.mean([balance.load_entropy(c) for c in loads]))
@@ -260,11 +321,13 @@ def _value(metric: Behaviour, watches: Sequence[Watch]) -> float:
             return 100 * balance.dead_share(np.concatenate(loads))
         case "routing_js":
             return balance.mean_divergence([list(w.counts.values()) for w in watches if w.load.any()])
-        case "srp":
+        case "srp" | "srp_rho":
             histogram = np.sum([w.histograms[metric.window] for w in watches], axis=0)
-            return 100 * locality.segment_performance(histogram)[0]
+            srp, rho = locality.segment_performance(histogram)
+            return 100 * srp if metric.kind == "srp" else rho
         case "sch":
             hits, accesses = (sum(v) for v in ((w.hits[metric.name] for w in watches), (w.accesses for w in watches)))
-            return 100 * hits / accesses if accesses else 100.0
+            return 100 * hits / accesses
     misses = [(w.accesses - w.hits[metric.name]) / w.tokens for w in watches]
-    return locality.transfer_ms(misses, [w.bytes for w in watches], metric.bandwidth)
+    missing = max(0.0, resident - (metric.memory or 0.0))  # of those that each token asks
+    return locality.transfer_ms([*misses, 1.0], [*(w.bytes for w in watches), missing], metric.bandwidth)

@@ -141,6 +141,12 @@ def _switch(module: Any, mixin: Any, tensors: tuple[str, ...], setting: Setting)
     module.__dict__["setting"] = setting
 
 
+def unswitch(module: Any) -> None:
+    """Make a switched router or experts module stock again, in place."""
+    del module.__dict__["setting"]
+    module.__class__ = module.stock_class
+
+
 class Block:
     """One block of a model.
 
@@ -183,6 +189,11 @@ class Block:
         names = tuple(n for n in ROUTER_TENSORS if present.get(n) is not None)
         _switch(self.router, SwitchedRouter, names, self.setting)
         _switch(self.experts, SwitchedExperts, tuple(weights.stored(self.experts)), self.setting)
+
+    def release(self) -> None:
+        """Undo `switch`."""
+        unswitch(self.router)
+        unswitch(self.experts)
 
     @property
     def tensors(self) -> weights.Tensors:

@@ -139,23 +139,28 @@ def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatisti
         Number of tokens seen, padding left out.
 
     Raises:
-        SupernetError: Too few tokens, or one that the model does not have.
+        SupernetError: Too few tokens, of all or of a domain; one that the model does not have; or no batches.
     """
+    check_batches(batches)
     observers = [Observer(b, s) for b, s in zip(blocks, statistics, strict=True)]
     hooks = [
         b.norm.register_forward_pre_hook(o.see_residual)
         for b, o in zip(blocks, observers, strict=True)
         if b.norm is not None
     ]
-    domains: Iterable[Iterable[Inputs]] = batches.values() if isinstance(batches, Mapping) else [batches]
+    named: Any = batches if isinstance(batches, Mapping) else {"": batches}
+    domains: Mapping[str, Iterable[Inputs]] = named
+    found: dict[str, int] = {}
     training, before = model.training, float(statistics[0].tokens)
     try:
         model.eval()
         for block, observer in zip(blocks, observers, strict=True):
             block.setting.observer = observer
         with torch.no_grad():
-            for domain in domains:
+            for name, domain in domains.items():
+                start = float(statistics[0].tokens)
                 _gather_domain(model, observers, statistics, domain)
+                found[name] = int(float(statistics[0].tokens) - start)
     finally:
         for hook in hooks:
             hook.remove()
@@ -163,14 +168,41 @@ def gather(model: nn.Module, blocks: list[Block], statistics: list[LayerStatisti
             block.setting.observer = None
         model.train(training)
     seen = int(float(statistics[0].tokens) - before)
-    needed = least_tokens(blocks[0])
-    if seen < needed:
-        few = f"no token; {needed} are needed" if not seen else f"{seen} tokens; at least {needed} are needed"
-        raise SupernetError(
-            f"calibration saw {few}, {_ROUTINGS} for each of {blocks[0].n_experts} experts on average (a token asks "
-            f"{blocks[0].k}); give more text, or longer batches. Padding does not count"
-        )
+    _check_numbers(blocks[0], found)
     return seen
+
+
+def check_batches(batches: object) -> None:
+    """Check that calibration data are batches, or such by domain; what is in them is not looked at.
+
+    Raises:
+        SupernetError: They are something else.
+    """
+    parts = list(batches.values()) if isinstance(batches, Mapping) else [batches]
+    for part in parts:
+        if isinstance(part, str | bytes | Tensor | Mapping) or not isinstance(part, Iterable):
+            given = repr(part) if isinstance(part, str | int | float) else f"a {type(part).__name__}"
+            raise SupernetError(
+                "calibration must be batches of inputs, such as [{'input_ids': …}, …], or a mapping of domains to such "
+                f"batches; got {given}{'' if part is batches else ' as the batches of a domain'}"
+            )
+
+
+def _check_numbers(block: Block, found: Mapping[str, int]) -> None:
+    """Check that there were enough tokens, in each domain, too: its share in mixed statistics would be chance."""
+    needed = least_tokens(block)
+    few = {name: n for name, n in found.items() if n < needed}
+    if found and not few:
+        return
+    numbers = [
+        ("no token" if not n else f"{n} tokens") + (f" of domain {name!r}" if name else "") for name, n in few.items()
+    ]
+    each = " of each domain" if any(few) else ""
+    raise SupernetError(
+        f"calibration saw {', '.join(numbers) or 'no token'}; at least {needed}{each} are needed, {_ROUTINGS} for each "
+        f"of {block.n_experts} experts on average (a token asks {block.k}); give more text, or longer batches. Padding "
+        "does not count"
+    )
 
 
 def least_tokens(block: Block) -> int:
@@ -194,6 +226,12 @@ def _gather_domain(
 
 
 def _check_tokens(batch: Inputs, n_tokens: int | None) -> None:
+    values = batch.values() if isinstance(batch, Mapping) else batch
+    if not isinstance(batch, Mapping | tuple) or not batch or not all(isinstance(t, Tensor) for t in values):
+        raise SupernetError(
+            "a batch of calibration is a mapping of names to tensors, such as {'input_ids': …}, or a tuple of tensors; "
+            f"got {type(batch).__name__}"
+        )
     tokens = batch[0] if isinstance(batch, tuple) else batch.get("input_ids")
     if tokens is None or n_tokens is None or tokens.is_floating_point() or not tokens.numel():
         return

@@ -40,6 +40,7 @@ class CostModel:
         inputs = cast("Mapping[str, Tensor]", net.example_inputs(batch_size=1))
         self._tokens = int(inputs["input_ids"].numel())
         self._rest = self._count_rest(inputs)
+        self._whole: dict[tuple[int, int, int], int] = {}
 
     def _count_rest(self, inputs: Mapping[str, Tensor]) -> Numbers:
         """Return parameters, bytes and multiply-accumulates of all but routers and experts."""
@@ -104,8 +105,10 @@ class CostModel:
         routed = kind == "experts"
         reduced = (keep < block.n_experts) & routed
         operators = {name: get_operator(name) for name in self._net.choices.operators}
-        of = {name: (values["op"] == name) & reduced for name in operators}
         none = np.zeros(len(keep), dtype=bool)
+        untouched = self._n_whole(slot, keep, shared) if any(o.merges for o in operators.values()) else 0 * keep
+        sealed = untouched == keep  # nobody to merge into: the others are dropped
+        of = {n: (values["op"] == n) & reduced & ~(sealed if o.merges else none) for n, o in operators.items()}
         all_rows = sum((of[n] for n, o in operators.items() if o.all_rows), none)
         constant = sum((of[n] for n, o in operators.items() if o.constants), none)
         # A block that is dense has one expert, which answers every token; one that is skipped has none.
@@ -122,7 +125,7 @@ class CostModel:
                     at = of[name] & (width == w)
                     numbers[at], places[at] = operator.factors(block.hidden, w)
                     macs[at] = numbers[at]
-                n_whole[of[name]] = self._n_whole(slot, keep, shared)[of[name]]
+                n_whole[of[name]] = untouched[of[name]]
         few = keep - n_whole
         experts = n_whole * whole + few * numbers + keep * biases
         constants = np.where(constant, (block.n_experts - keep) * block.hidden, 0)
@@ -139,8 +142,9 @@ class CostModel:
 
     def _n_whole(self, slot: int, keep: NDArray[np.int64], shared: NDArray[np.int64]) -> NDArray[np.int64]:
         pairs = {(int(a), int(b)) for a, b in zip(keep, shared, strict=True)}
-        found = {p: self._net.n_whole(slot, *p) for p in pairs}
-        return np.array([found[int(a), int(b)] for a, b in zip(keep, shared, strict=True)], dtype=np.int64)
+        self._whole |= {(slot, *p): self._net.n_whole(slot, *p) for p in pairs if (slot, *p) not in self._whole}
+        found = [self._whole[slot, int(a), int(b)] for a, b in zip(keep, shared, strict=True)]
+        return np.array(found, dtype=np.int64)
 
 
 def _row_costs(block: Block) -> tuple[int, int]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STATES = ("gone", "constant", "merged", "kept", "shared")
 """What becomes of an expert: nothing answers for it; a constant does; one that answers for others, too; itself; itself,
-for every token. One that was merged before it was promoted to shared counts as gone: it has no row any more."""
+for every token."""
 
 
 def states(block: Block) -> list[int]:
@@ -29,9 +29,8 @@ def states(block: Block) -> list[int]:
     shared = Counter(t for t, place in zip(targets, places, strict=True) if place < 0)
     for row, target, place in zip(rows, targets, places, strict=True):
         found[row] = 1 if place >= 0 else 2 if shared[target] > 1 else 3
-    if plan.always is not None and plan.bank is None and plan.factors is None:  # numbers of the model's own experts
-        for expert in plan.always.tolist():
-            found[expert] = 4
+    for expert in [] if plan.promoted is None else plan.promoted.tolist():
+        found[expert] = 4
     return found
 
 

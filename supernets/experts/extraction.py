@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.experts import factored, weights
-from supernets.experts.blocks import ROUTER_TENSORS, Block
+from supernets.experts.blocks import ROUTER_TENSORS, Block, unswitch
 from supernets.experts.families import ExpertFamily
 from supernets.experts.plan import Plan
 from supernets.experts.routing import MapHooks, TopPHook, silent_experts, silent_router
@@ -92,9 +92,8 @@ def _left(plan: Plan) -> Tensor:
 
 def _become_stock(twin: Any, block: Block, family: ExpertFamily) -> None:
     setting, router, experts = block.setting, getattr(twin, family.router), twin.experts
-    for module in (router, experts):
-        del module.__dict__["setting"]
-        module.__class__ = module.stock_class
+    unswitch(router)
+    unswitch(experts)
     router.num_experts, router.top_k = len(router.weight), setting.k
     experts.num_experts = len(experts.down_proj)
     for name in ("intermediate_dim", "intermediate_size"):

@@ -125,7 +125,7 @@ def forward(experts: Any, factors: Mapping[str, Tensor], hidden: Tensor, index: 
     Returns:
         ``[T, H]``.
     """
-    whole = {n: getattr(experts, n) for n in weights.stored(experts)}
+    whole = weights.current(experts)
     n_whole = len(whole["down_proj"])
     flat = index.flatten()
     order = flat.argsort(stable=True)
@@ -143,7 +143,10 @@ def forward(experts: Any, factors: Mapping[str, Tensor], hidden: Tensor, index: 
 
 
 def forward_of_extracted(experts: Any, hidden: Tensor, index: Tensor, chosen: Tensor) -> Tensor:
-    """Stand in for the forward method of an experts module that stores factors; for extracted models."""
-    stored = {**experts._parameters, **experts._buffers}
-    factors = {n.removeprefix(PREFIX): t for n, t in stored.items() if n.startswith(PREFIX)}
+    """Stand in for the forward method of an experts module that stores factors; for extracted models.
+
+    Factors with adapters are read with what these add: PyTorch keeps their names as parametrizations.
+    """
+    names = (*experts._parameters, *experts._buffers, *getattr(experts, "parametrizations", ()))
+    factors = {n.removeprefix(PREFIX): getattr(experts, n) for n in names if n.startswith(PREFIX)}
     return forward(experts, factors, hidden, index, chosen)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from supernets.base import Inputs, Supernet, call
 from supernets.errors import SupernetError
+from supernets.kept_outputs import KeptOutputs
 
 
 def esap(reference: Tensor, candidate: Tensor) -> Tensor:
@@ -43,6 +44,25 @@ def kl_divergence(reference: Tensor, candidate: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
+def fidelity_sums(reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> tuple[dict[str, float], int]:
+    """Return the sums over tokens of ``esap`` (percent) and ``kl`` (nats), and how many tokens there were.
+
+    Args:
+        reference: Logits ``[..., V]``.
+        candidate: Logits of the same shape.
+        mask: Which tokens are real, bool or int, of the shape of the tokens. Default: all.
+    """
+    p, q = reference.flatten(0, -2), candidate.detach().flatten(0, -2)
+    if mask is not None and not mask.all():
+        real = mask.bool().flatten().to(q.device)
+        p, q = p[real], q[real]
+    sums = {
+        "esap": 100.0 * float(esap(p, q).clamp(max=1).double().sum()),
+        "kl": float(kl_divergence(p, q).double().sum()),
+    }
+    return sums, len(p)
+
+
 class Reference:
     """The full model's predictions on a fixed set of tokens, to which configurations are compared.
 
@@ -62,11 +82,10 @@ class Reference:
         if not self._batches:
             raise SupernetError("a reference needs at least one batch of inputs by name")
         self._largest = net.space.decode(net.space.largest[None])[0]
-        self._logits: list[Tensor] | None = None
-        vocabulary = int(self._run(net, self._largest, self._batches[0]).shape[-1])
-        size = sum(b["input_ids"].numel() for b in self._batches) * vocabulary * 4
-        if size <= keep_mb * 1e6:
-            self._logits = [self._run(net, self._largest, b) for b in self._batches]
+        self._logits = KeptOutputs(keep_mb * 1e6)
+        for batch in self._batches:
+            if self._logits.fit:
+                self._logits.add(self._run(net, self._largest, batch))
 
     @staticmethod
     def _run(net: Supernet, arch: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -79,16 +98,13 @@ class Reference:
 
     def compare(self, net: Supernet, arch: Mapping[str, Any]) -> dict[str, float]:
         """Return ``esap`` (percent) and ``kl`` (nats), means over all positions that are not padding."""
-        totals = torch.zeros(3, dtype=torch.float64)
+        totals, n = {"esap": 0.0, "kl": 0.0}, 0
         for i, batch in enumerate(self._batches):
-            reference = self._logits[i] if self._logits is not None else self._run(net, self._largest, batch)
-            candidate = self._run(net, arch, batch)
-            mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool().to(candidate.device)
-            p, q = reference[mask], candidate[mask]
-            sums = (esap(p, q).double().sum(), kl_divergence(p, q).double().sum())
-            totals += torch.tensor([float(sums[0]), float(sums[1]), float(mask.sum())], dtype=torch.float64)
-        overlap, divergence, n = totals.tolist()
-        return {"esap": 100 * overlap / n, "kl": divergence / n}
+            kept = self._logits.get(i)
+            reference = self._run(net, self._largest, batch) if kept is None else kept
+            sums, tokens = fidelity_sums(reference, self._run(net, arch, batch), batch.get("attention_mask"))
+            totals, n = {m: totals[m] + v for m, v in sums.items()}, n + tokens
+        return {m: total / n for m, total in totals.items()}
 
 
 def fidelity(net: Supernet, arch: Mapping[str, Any], batches: Iterable[Inputs]) -> dict[str, float]:

@@ -25,6 +25,7 @@ class Plan:
         places: Of each row the number of its constant, -1 where a real expert answers; int64 ``[R]``.
         always: Experts, numbered as by ``target``, that answer every token beside the chosen ones; int64 ``[S]``.
         always_weights: Their constant weights, ``[S]``.
+        promoted: Which experts of the model they are, int64 ``[S]``; for those who ask, nothing computes with it.
         scale: What the weights of the chosen experts are multiplied by; a tensor ``[1]``, None for 1.
         factors: Experts in factored form, see `supernets.experts.factored`; their numbers follow those of the bank,
             which holds the few that stay whole.
@@ -39,6 +40,7 @@ class Plan:
     places: Tensor | None = None
     always: Tensor | None = None
     always_weights: Tensor | None = None
+    promoted: Tensor | None = None
     scale: Tensor | None = None
     factors: Tensors | None = None
 

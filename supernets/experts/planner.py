@@ -117,7 +117,7 @@ class Planner:
         return block.groups * max((found.count(g) for g in set(found)), default=0)
 
     def n_whole(self, slot: int, keep: int, shared: int) -> int:
-        """Return how many experts of a block are protected, or answer every token: factors never hold them."""
+        """Return how many kept experts of a block are protected, or answer every token: nothing changes these."""
         block = self._blocks[slot]
         size = block.n_experts // block.groups
         found = [e // size for e in self.protected()[slot]]
@@ -156,7 +156,10 @@ class Planner:
         if reduced:
             order, alone = self.ranking(slot, wanted.criterion), protected | frozenset(promoted)
             request = Request(order, kept, alone, wanted.width)
-            plan = get_operator(wanted.operator).plan(block, statistics, request)
+            operator = get_operator(wanted.operator)
+            if operator.merges and not request.open:
+                operator = get_operator("drop")
+            plan = operator.plan(block, statistics, request)
         return promote(plan, block, statistics, promoted) if promoted else plan
 
     def _shrink(self) -> None:

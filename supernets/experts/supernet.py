@@ -209,7 +209,7 @@ class ExpertSupernet(ExpertQuestions, Supernet):
             setting = block.setting
             setting.plan = plan
             setting.k = self._value(canonical, "k", slot, block.k)
-            setting.top_p = self._value(canonical, "top_p", slot, 1.0)
+            setting.top_p = self._value(canonical, "top_p", slot, 1.0) if setting.k > 1 else 1.0
             setting.width = wanted[slot].width
         self._active = canonical
 
@@ -301,7 +301,7 @@ class ExpertSupernet(ExpertQuestions, Supernet):
         return [sorted(p) for p in self._planner.protected()]
 
     def n_whole(self, slot: int, keep: int, shared: int) -> int:
-        """Return how many of a block's kept experts no operator stores as factors: super experts, and shared ones."""
+        """Return how many of a block's kept experts no operator changes: super experts, and shared ones."""
         return self._planner.n_whole(slot, keep, shared)
 
     def keep_super_experts(self) -> None:

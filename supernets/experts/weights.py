@@ -26,6 +26,11 @@ def stored(experts: Any) -> Tensors:
     return {n: experts._parameters[n] for n in NAMES if experts._parameters.get(n) is not None}
 
 
+def current(experts: Any) -> Tensors:
+    """Return the stock parameters by name as they read now: of the active bank and width, or with adapters."""
+    return {n: tensor for n in NAMES if (tensor := getattr(experts, n, None)) is not None}
+
+
 def split(experts: Any, tensors: Mapping[str, Tensor]) -> Tensors:
     """Return stock tensors in the common form, as views."""
     gate_up, down = tensors["gate_up_proj"], tensors["down_proj"]

@@ -26,7 +26,11 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         for controller in genes:
             if draw(st.integers(0, 3)) == 0:
                 active_when[controller.name] = draw(st.sets(st.sampled_from(controller.choices)))
-        genes.append(Gene(f"g{i}", choices, kind, active_when=active_when, aliases=aliases))
+        any_of = []
+        for _ in range(draw(st.integers(0, 2)) if genes else 0):
+            members = draw(st.sets(st.sampled_from(genes), min_size=1, max_size=2))
+            any_of.append({g.name: draw(st.sets(st.sampled_from(g.choices))) for g in members})
+        genes.append(Gene(f"g{i}", choices, kind, active_when=active_when, active_if_any=any_of, aliases=aliases))
     order = draw(st.permutations(genes))  # a gene may come before those that control it
     forbidden = []
     for _ in range(draw(st.integers(0, 2))):
@@ -57,11 +61,12 @@ def brute_force_networks(space: SearchSpace) -> set[tuple[tuple[str, Any], ...]]
         firsts = {first_alias(gene, v) for v in values}
         return {c for c in gene.choices if first_alias(gene, c) in firsts}
 
+    def holds(condition: Any, arch: dict[str, Any]) -> bool:
+        return all(is_active(c, arch) and arch[c] in closed(genes[c], allowed) for c, allowed in condition.items())
+
     def is_active(name: str, arch: dict[str, Any]) -> bool:
-        return all(
-            is_active(c, arch) and arch[c] in closed(genes[c], allowed)
-            for c, allowed in genes[name].active_when.items()
-        )
+        any_of = genes[name].active_if_any
+        return holds(genes[name].active_when, arch) and (not any_of or any(holds(c, arch) for c in any_of))
 
     networks = set()
     for values in product(*(g.choices for g in space.genes)):

@@ -35,6 +35,23 @@ def test_counts(space: SearchSpace) -> None:
     assert space.n_distinct == 5 * 4
 
 
+def test_a_gene_matters_where_any_of_several_others_uses_it() -> None:
+    """And is counted without a table of all of them: 40 layers of three values, of which two use it."""
+    layers = [Gene(f"l.{i}", ["plain", "a", "b"], "categorical") for i in range(40)]
+    how = Gene("how", [0, 1, 2, 3], active_if_any=[{g.name: {"a", "b"}} for g in layers])
+    space = SearchSpace("s", [how, *layers])
+    rows = np.zeros((2, 41), dtype=int)
+    rows[:, 0] = 3
+    rows[1, 7] = 1
+    assert space.canonical(rows)[:, 0].tolist() == [0, 3]
+    assert space.n_distinct == 4 * (3**40 - 1) + 1
+    assert SearchSpace.from_json(space.to_json()) == space
+    drawn = draw_networks(space.restricted({"l": ["plain", "a"]}), 50, np.random.default_rng(0))
+    assert drawn.shape == (50, 41)
+    plain = space.restricted({"l": ["plain"]})
+    assert (plain.n_distinct, plain.sample(9, np.random.default_rng(0)).tolist()) == (1, [[0] * 41])
+
+
 def test_a_forbidden_combination_counts_only_while_its_genes_are_active() -> None:
     space = SearchSpace(
         "s", [Gene("d", [1, 2]), Gene("a", [0, 1], active_when={"d": {2}}), Gene("b", [0, 1])], [{"a": {0}, "b": {0}}]
@@ -95,6 +112,8 @@ def test_wrong_declarations_of_spaces_are_refused(genes: list[Gene], message: st
         ({"choices": [1], "largest": 2}, "largest"),
         ({"choices": [1], "aliases": {1: 2}}, "alias"),
         ({"choices": [1], "active_when": {"g": {1}}}, "itself"),
+        ({"choices": [1], "active_if_any": [{"a": {1}}, {"g": {1}}]}, "itself"),
+        ({"choices": [1], "active_if_any": [{}]}, "names no gene"),
     ],
 )
 def test_wrong_declarations_of_genes_are_refused(arguments: dict, message: str) -> None:

@@ -36,6 +36,7 @@ class DERN(Operator):
     """
 
     name: ClassVar[str] = "dern"
+    merges: ClassVar[bool] = True
     threshold: float = -1.0
     columns: str = "mean"
 
@@ -46,7 +47,7 @@ class DERN(Operator):
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
         """Return what the block computes with."""
         common, kept = block.common, list(request.kept)
-        open_ones = [e for e in kept if e not in request.protected] or kept
+        open_ones = sorted(request.open)
         mass = statistics.mass if bool(statistics.mass.any()) else torch.ones_like(statistics.mass)
         total = {n: common[n].double() * _shaped(mass, n, common) for n in NEURON_DIMS if n in common}
         weight = mass[:, None].repeat(1, block.width)

@@ -17,6 +17,7 @@ class Drop(Operator):
 
     name: ClassVar[str] = "drop"
     calibrated: ClassVar[bool] = False
+    drops: ClassVar[bool] = True
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
         """Return what the block computes with."""

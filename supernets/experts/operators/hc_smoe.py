@@ -26,6 +26,8 @@ class HCSMoE(Operator):
 
     name: ClassVar[str] = "hc-smoe"
     all_rows: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
         """Return what the block computes with."""
@@ -39,7 +41,7 @@ class HCSMoE(Operator):
     def _groups(block: Block, statistics: LayerStatistics, request: Request) -> Groups:
         from scipy.cluster.hierarchy import cut_tree, linkage
 
-        alone = sorted(request.protected) if len(request.protected) < len(request.kept) else []
+        alone = sorted(request.protected)
         rest = [e for e in range(block.n_experts) if e not in alone]
         n = len(request.kept) - len(alone)
         if n == len(rest):

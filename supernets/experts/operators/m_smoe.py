@@ -52,6 +52,7 @@ class MSMoE(Operator):
 
     name: ClassVar[str] = "m-smoe"
     all_rows: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
     reference: str = "dominant"
     output: bool = True
     similarity: str = "router-logits"

@@ -28,10 +28,10 @@ def closest(
         similarity: ``[E, E]``.
         leaders: Lead one group each, in this order.
         others: The rest, in the order in which they choose.
-        alone: Leaders that take nobody in, unless all are such.
+        alone: Leaders that take nobody in; not all of them.
         capacity: Experts in a group, at most; more where the groups could not hold all. 0 for any number.
     """
-    open_ones = [e for e in leaders if e not in alone] or list(leaders)
+    open_ones = [e for e in leaders if e not in alone]
     groups = {e: [e] for e in leaders}
     most = max(capacity, 1 + ceil(len(others) / len(open_ones))) if capacity else len(leaders) + len(others)
     for e in others:

@@ -32,6 +32,8 @@ class NAEE(Operator):
 
     name: ClassVar[str] = "naee"
     offered: ClassVar[bool] = False
+    drops: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
 
     def impossible(self, block: Block, keep: int) -> str | None:
         """Return why the subsets of a size cannot all be tried; None where they can."""

@@ -62,5 +62,6 @@ def promote(plan: Plan, block: Block, statistics: LayerStatistics, experts: Sequ
         places=None if plan.places is None else plan.places[indices(left, like)],
         always=indices([target[rows.index(e)] for e in experts], like),
         always_weights=gates.to(block.common["down"]),
+        promoted=indices(experts, like),
         scale=factor.to(block.common["down"]),
     )

@@ -45,6 +45,7 @@ class REAM(Operator):
     """
 
     name: ClassVar[str] = "ream"
+    merges: ClassVar[bool] = True
     capacity: int = 16
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:
@@ -67,10 +68,9 @@ class REAM(Operator):
 
     def _groups(self, similarity: Tensor, request: Request) -> Groups:
         left = set(request.others)
-        open_ones = [e for e in request.by_rank if e not in request.protected] or request.by_rank
-        most = max(self.capacity - 1, ceil(len(left) / len(open_ones)))
+        most = max(self.capacity - 1, ceil(len(left) / len(request.open)))
         groups = {e: [e] for e in request.by_rank}
-        for leader in open_ones:
+        for leader in request.open:
             ranked = sorted(left, key=lambda e: (-float(similarity[leader, e]), e))[:most]
             groups[leader] += ranked
             left -= set(ranked)

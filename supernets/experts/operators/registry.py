@@ -37,6 +37,11 @@ class Request:
         return [e for e in self.order if e in kept]
 
     @property
+    def open(self) -> list[int]:
+        """The kept experts that others may be merged into, the most important first."""
+        return [e for e in self.by_rank if e not in self.protected]
+
+    @property
     def others(self) -> list[int]:
         """The other experts, the most important first."""
         kept = set(self.kept)
@@ -51,6 +56,11 @@ class Operator(ABC):
         name: The name users give.
         all_rows: Whether the router keeps all its rows. A stock class cannot hold that: experts answer for several.
         constants: Whether the others become constants.
+        merges: Whether the others are merged into kept experts that are not protected. It is asked for a plan only
+            where there is such a one: elsewhere nobody may change, and the others are dropped.
+        drops: Whether the others are gone and nothing else changes: such operators that keep the same experts make
+            equal networks.
+        ordered: Whether it matters which experts the criterion keeps, not only how many.
         calibrated: Whether it needs calibration.
         factored: Whether experts are stored as factors, see `supernets.experts.factored`; protected ones stay whole.
             Such a plan is made for one width.
@@ -61,6 +71,9 @@ class Operator(ABC):
     offered: ClassVar[bool] = True
     all_rows: ClassVar[bool] = False
     constants: ClassVar[bool] = False
+    merges: ClassVar[bool] = False
+    drops: ClassVar[bool] = False
+    ordered: ClassVar[bool] = True
     calibrated: ClassVar[bool] = True
     factored: ClassVar[bool] = False
 

@@ -36,6 +36,7 @@ class SubMoE(Operator):
 
     name: ClassVar[str] = "sub-moe"
     all_rows: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
     rank: float = 1.0
 
     def plan(self, block: Block, statistics: LayerStatistics, request: Request) -> Plan:

@@ -48,10 +48,11 @@ def dense(block: Block, statistics: LayerStatistics) -> Plan:
     outputs = probe_outputs(block, statistics)
     best, weight = best_constant_expert(outputs, mix(block, outputs, probe_inputs(block, statistics)))
     like = block.common["down"]
-    nothing = indices([], block.router_weight)
+    nothing, alone = indices([], block.router_weight), indices([best], block.router_weight)
     return Plan(
         rows=nothing,
         target=nothing,
-        always=indices([best], block.router_weight),
+        always=alone,
+        promoted=alone,
         always_weights=weight.reshape(1).to(like),
     )

@@ -21,6 +21,7 @@ from search_spaces import Gene, SearchSpace
 SIZES = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 2}
 ENDS = {"max_position_embeddings": 32, "pad_token_id": None, "bos_token_id": 256, "eos_token_id": 256}
+TEXT = "The quick brown fox.\n" * 60
 
 
 def make_model(folder: Path) -> Path:
@@ -39,7 +40,7 @@ def make_model(folder: Path) -> Path:
 def make_expert_run(folder: Path, **changes: Any) -> Run:
     """Search expert configurations of `make_model`'s model."""
     (folder / "text").mkdir()
-    (folder / "text" / "a.txt").write_text("The quick brown fox.\n" * 60)
+    (folder / "text" / "a.txt").write_text(TEXT)
     settings: dict[str, Any] = {
         "space": "experts",
         "model": str(make_model(folder / "model")),
@@ -55,12 +56,13 @@ def make_expert_run(folder: Path, **changes: Any) -> Run:
     return nassearch.run(settings | changes, console=make_console(quiet=True))
 
 
-def made_up_space(layers: int, experts: int) -> SearchSpace:
-    """The space of a model whose layers keep experts of their own number."""
+def made_up_space(layers: int, experts: int, *, kinds: bool = False) -> SearchSpace:
+    """The space of a model whose layers keep experts of their own number; the first can be dense or skipped."""
     keeps = tuple(experts * i // 8 for i in (2, 4, 5, 6, 7, 8))
-    genes = []
+    genes = [Gene("block.0", ("experts", "dense", "skip"), "categorical", role="block", layer=0)] if kinds else []
     for i in range(layers):
-        genes.append(Gene(f"keep.{i}", keeps, role="experts", layer=i))
+        routed = {"block.0": ["experts"]} if kinds and not i else {}
+        genes.append(Gene(f"keep.{i}", keeps, role="experts", layer=i, active_when=routed))
         fewer = {f"keep.{i}": list(keeps[:-1])}
         operators = ("drop", "ream", "m-smoe", "mone")
         genes.append(Gene(f"op.{i}", operators, "categorical", role="operator", layer=i, active_when=fewer))
@@ -69,7 +71,15 @@ def made_up_space(layers: int, experts: int) -> SearchSpace:
 
 
 def made_up_run(
-    folder: Path, *, strategy: str = "nsga2", n: int = 80, seed: int = 0, worse: float = 0.0, told: bool = True
+    folder: Path,
+    *,
+    strategy: str = "nsga2",
+    n: int = 80,
+    seed: int = 0,
+    worse: float = 0.0,
+    told: bool = True,
+    kinds: bool = False,
+    **changes: Any,
 ) -> Run:
     """Write a run folder of `made_up_space` without a model.
 
@@ -80,14 +90,16 @@ def made_up_run(
         seed: Decides every value.
         worse: How much more nll the loss of all experts costs.
         told: Whether there is an ``explained.json``, of four domains.
+        kinds: Whether the first block can be dense or skipped.
+        **changes: Of its configuration.
     """
     folder.mkdir(parents=True)
-    space, rng = made_up_space(8, 32), np.random.default_rng(seed)
+    space, rng = made_up_space(8, 32, kinds=kinds), np.random.default_rng(seed)
     fields = {
         "space": "experts", "model": "models/olmoe", "task": "causal-lm:text:data/shakespeare", "seed": seed,
         "objectives": ["nll:min", "size_mb:min"], "num_evals": n, "strategy": strategy, "out": str(folder),
     }  # fmt: skip
-    (folder / "config.yaml").write_text(make_config(fields).to_yaml(), encoding="utf-8")
+    (folder / "config.yaml").write_text(make_config(fields | changes).to_yaml(), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"command": "nassearch run --space experts …", "seed": seed}))
     keeps = [i for i, g in enumerate(space.genes) if g.role == "experts"]
     rows = space.sample(n, rng)

@@ -12,9 +12,13 @@ import pytest
 from expert_runs import made_up_run
 
 from nassearch.errors import ConfigError
+from nassearch.finish import front_columns
+from nassearch.goal import Goal
+from nassearch.objectives import Objective
 from nassearch.reports import expert_data as data
 from nassearch.reports import plot_front, write_report
 from nassearch.reports.expert_figures import curve_figure, grid_figure
+from nassearch.reports.results import front_members
 from nassearch.reports.sections import pictures
 from nassearch.reports.view import make_view
 from nassearch.runs import Run
@@ -59,6 +63,27 @@ def test_heat_maps_show_what_the_run_says(run: Run) -> None:
     assert {g.limit for g in usage.values()} == {max(float(g.values.max()) for g in usage.values())}
 
 
+def test_dense_and_skipped_blocks_and_shared_experts_are_shown(tmp_path: Path) -> None:
+    """A dense block has one expert and a skipped one none, whatever is kept; an expert that is shared is kept."""
+    run = made_up_run(tmp_path / "kinds", n=60, kinds=True)
+    members = data.members_grid(run)
+    assert members is not None
+    assert {r.arch["block.0"] for r in run.front} == {"experts", "dense", "skip"}
+    for label, line, tips in zip(members.rows, members.values, members.tips, strict=True):
+        record = run.select(label.removeprefix("#"))
+        kind, keep = str(record.arch["block.0"]), int(str(record.arch["keep.0"]))
+        assert line[0] == {"experts": keep, "dense": 1, "skip": 0}[kind]
+        assert (f", {kind}" in tips[0]) == (kind != "experts")
+        assert data.kept_share(run, record) == pytest.approx(100 * line.mean() / 32)
+    told = {
+        "subnets": [[[4, 0]], [[3, 2]]], "states": ["gone", "constant", "merged", "kept", "shared"], "layers": [0],
+        "n_experts": 2,
+    }  # fmt: skip
+    kept = data.kept_grid(told)
+    assert kept is not None
+    assert kept.values.tolist() == [[100.0, 0.0]]
+
+
 def test_figures_are_json_and_escape_what_they_show(run: Run) -> None:
     curve, members = data.quality_curve(run), data.members_grid(run)
     assert curve is not None
@@ -83,6 +108,49 @@ def test_report_and_pictures_are_written_with_baselines_beside(run: Run, tmp_pat
     assert view.y_range[1] > max(v for _, v in view.others[0].points)
     with pytest.raises(ConfigError, match="cannot be compared: its front has no latency_ms"):
         make_view(_with_metric(run, "latency_ms"), "latency_ms", "nll", others=[baseline])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "models/mixtral"}, "its model is models/mixtral, not models/olmoe"),
+        ({"task": "causal-lm:text:data/wikitext"}, "its data are causal-lm:text:data/wikitext, not"),
+        ({"objectives": ["nll:min"]}, "its objectives are nll:min, not nll:min, size_mb:min"),
+        ({"objectives": ["nll:min", "size_mb:max"]}, "its objectives are nll:min, size_mb:max, not"),
+    ],
+)
+def test_runs_of_something_else_are_not_shown_beside(
+    changes: dict[str, Any], message: str, run: Run, tmp_path: Path
+) -> None:
+    """A front says nothing about another model, other data, or other objectives."""
+    other = made_up_run(tmp_path / "other", n=12, told=False, **changes)
+    with pytest.raises(ConfigError, match=f"cannot be shown beside .*: {message}"):
+        make_view(run, others=[other])
+    assert not (tmp_path / "front.png").exists()
+
+
+def test_the_same_data_and_model_may_have_other_paths(run: Run, tmp_path: Path) -> None:
+    """A run that was started elsewhere names them otherwise; what it says of the data tells."""
+    there = made_up_run(tmp_path / "there", n=12, told=False, model="olmoe", task="causal-lm:text:shakespeare")
+    here = Run(run.folder)
+    for r, folder, spec in ((here, "/work", "data/shakespeare"), (there, "/work/models", "shakespeare")):
+        data = {"task": "causal-lm", "spec": spec, "seed": len(spec), "fingerprint": spec, "splits": {"search": 9}}
+        r.manifest.update(working_directory=folder, task=data)
+    assert len(make_view(here, others=[there]).others) == 1
+    there.manifest["task"]["splits"] = {"search": 8}
+    with pytest.raises(ConfigError, match="its data are"):
+        make_view(here, others=[there])
+
+
+def test_the_size_of_the_set_is_shown_beside_how_well_it_predicts(tmp_path: Path) -> None:
+    """SRP alone could be reached by predicting all experts."""
+    run = _with_metric(made_up_run(tmp_path / "local", n=12, told=False), "srp.16")
+    run.goal = Goal((*run.goal.objectives, Objective("srp.16", "max")))
+    assert front_columns(run)[0] == ["nll", "size_mb", "srp.16"]
+    for r in run.records:
+        r.values["srp_rho.16"] = 2.5  # type: ignore[index]
+    assert front_columns(run)[0] == ["nll", "size_mb", "srp.16", "srp_rho.16"]
+    assert "srp_rho.16" in front_members(run)
 
 
 def _with_metric(run: Run, metric: str) -> Run:

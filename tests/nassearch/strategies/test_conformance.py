@@ -82,6 +82,29 @@ def test_suite_catches_a_deaf_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
         check_learns("deaf")
 
 
+def test_suite_catches_what_only_reorders_and_what_learns_in_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another order of the same rows is no learning; and a strategy that says it does not learn must not."""
+    monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
+
+    @register_strategy("reorders")
+    class Reorders(Strategy):
+        def _propose(self, n: int, rng: np.random.Generator) -> Rows:
+            rows = self.random_rows(n, rng)
+            return rows[::-1] if self.F[:, 0].sum() < 0 else rows
+
+    @register_strategy("secret")
+    class Secret(Strategy):
+        learns = False
+
+        def _propose(self, n: int, rng: np.random.Generator) -> Rows:
+            return self.random_rows(n, np.random.default_rng(int(self.F.sum()) & 0xFFFF))
+
+    with pytest.raises(AssertionError, match="ignores"):
+        check_learns("reorders")
+    with pytest.raises(AssertionError, match="says that it does not learn"):
+        check_learns("secret")
+
+
 def test_problem_has_what_it_is_meant_to_exercise() -> None:
     space = small_space()
     with warnings.catch_warnings():

@@ -66,7 +66,8 @@ def test_metrics_are_those_of_what_the_extracted_model_routes() -> None:
     assert values["routing_js"] == pytest.approx(mean_divergence(counts))
     whole = [np.concatenate(texts) for texts in layers]
     histogram = sum(segment_histogram(t, 4, 4) for t in whole)
-    assert values["srp.4"] == pytest.approx(100 * segment_performance(histogram)[0])
+    assert (values["srp.4"] / 100, values["srp_rho.4"]) == pytest.approx(segment_performance(histogram))
+    assert net.observe(["srp_rho.4"], groups) == {"srp_rho.4": values["srp_rho.4"]}
     hits, accesses = np.array([[v.sum() for v in cache_hits(t, 4, 3, 2)] for t in whole]).T
     assert values["sch.3.2"] == values[f"sch.3.{size}"] == pytest.approx(100 * hits.sum() / accesses.sum())
     tokens = whole[0].shape[0] * whole[0].shape[1]
@@ -125,3 +126,46 @@ def test_names_are_read_and_faults_told() -> None:
         net.observe(["srp.16"], {"all": batches(1)})
     with pytest.raises(SupernetError, match="no text"):
         net.observe(["load_entropy"], {})
+
+
+@pytest.mark.parametrize("kind", ["dense", "skip"])
+def test_without_any_router_metrics_have_their_best_values(kind: str) -> None:
+    """All tokens are treated alike: even loads, nothing to predict, to load or to tell texts apart by."""
+    net: Any = convert(
+        make_moe("olmoe"), calibration=batches(), keep=[8], k=[3], blocks=["experts", kind], protect=False
+    )
+    net.activate(configured(net, block=kind))
+    names = ["load_entropy", "load_max_mean", "dead_experts", "routing_js", "srp.4", "sch.3.2", "sch.3.1kb"]
+    values = net.observe([*names, "transfer_ms.3.1gb.1gbs"], {"a": unpadded(1, 3), "b": unpadded(1, 4)})
+    assert list(values.values()) == [100.0, 1.0, 0.0, 0.0, 100.0, 1.0, 100.0, 100.0, 0.0]
+
+
+def test_factored_experts_have_their_own_size() -> None:
+    """What is loaded is the factors; as many experts fit into a cache as there is room for factors."""
+    net: Any = convert(
+        make_moe("olmoe"), calibration=batches(), keep=[4, 8], k=[1, 3], width=[16], operators=["mc-smoe"],
+        protect=False,
+    )  # fmt: skip
+    net.activate(configured(net, keep=4, k=1))
+    experts = net.extract(net.active).get_submodule(net.blocks[0].name).experts
+    stored = [t for n, t in (*experts.named_parameters(), *experts.named_buffers()) if n.startswith("factored_")]
+    size = sum(t.numel() * t.element_size() for t in stored) // 4
+    assert size < expert_bytes(net.blocks[0]) / 2
+    room = f"{4 * 3 * size // 1000 + 1}kb"
+    values = net.observe(["transfer_ms.1.1kb.1gbs", f"sch.1.{room}"], {"all": unpadded(1, 3)})
+    assert values == pytest.approx({"transfer_ms.1.1kb.1gbs": 1e3 * 3 * size / 1e9, f"sch.1.{room}": 100.0})
+
+
+def test_caches_have_what_experts_that_always_answer_leave() -> None:
+    """Promoted experts lie in memory first, or are loaded for each token; blocks without a router need no cache."""
+    net: Any = convert(
+        make_moe("olmoe"), calibration=batches(), keep=[8], k=[1, 3], width=[16], shared=[0, 1],
+        blocks=["experts", "skip"], protect=False,
+    )  # fmt: skip
+    net.activate({**configured(net, shared=1, k=1), "block.1": "skip"})
+    size = expert_bytes(net.blocks[0])  # 3072 bytes: two that always answer, and seven in each of two routers
+    small, half, whole = "transfer_ms.1.1kb.1gbs", "transfer_ms.1.7kb.1gbs", f"sch.1.{16 * size // 1000 + 1}kb"
+    values = net.observe([small, half, whole, "sch.1.7kb"], {"all": unpadded(1, 3)})
+    assert values[small] == pytest.approx(1e3 * (2 * size + 2 * size - 1000) / 1e9)
+    assert values[half] == pytest.approx(1e3 * 2 * size / 1e9)  # no room for any other
+    assert (values[whole], values["sch.1.7kb"]) == (100.0, 0.0)

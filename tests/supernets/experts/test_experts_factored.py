@@ -12,6 +12,7 @@ from tiny_moe import batches, make_moe
 
 from supernets import SupernetError, convert
 from supernets.experts import factored, get_operator, weights
+from supernets.low_rank import PlainAdapters
 
 
 def merged(name: str, *operators: str, **options: Any) -> Any:
@@ -85,6 +86,40 @@ def test_super_experts_stay_whole() -> None:
     assert round(costs["size_mb"][0] * 1e6) == sum(
         t.numel() * t.element_size() for t in (*twin.parameters(), *twin.buffers())
     )
+
+
+def test_factors_and_whole_experts_beside_them_learn_by_adapters() -> None:
+    """Adapters change nothing at first; what they learn is in the outputs, and in the weights once they are merged."""
+    model = make_moe("olmoe")
+    with torch.no_grad():
+        for e in (2, 5):
+            model.model.layers[0].mlp.experts.down_proj[e] *= -50
+            model.model.layers[0].mlp.experts.down_proj[e, 0] = 1.0
+    net: Any = convert(
+        model, calibration=batches(4), keep=[4, 8], operators=["mc-smoe"], width=[16], k=[3], shared=[0, 1]
+    )
+    arch = configured(net, keep=4, shared=1)
+    net.activate(arch)
+    assert max(len(b.setting.plan.bank["down_proj"]) for b in net.blocks) > 1  # a stack that has adapters
+    twin, names = net.extract(arch), set(net.extract(arch).state_dict())
+    (batch,) = batches(1)
+    before = logits(twin, batch)
+    adapters = PlainAdapters(twin, rank=2, alpha=2.0, targets=["*.experts.*"], train=[], seed=0)
+    torch.testing.assert_close(logits(twin, batch), before)
+    learning = {n: p for n, p in twin.named_parameters() if p.requires_grad}
+    assert any("factored_gate_left" in n for n in learning)
+    assert any("down_proj" in n for n in learning)
+    for _ in range(2):  # right learns once left is not zero
+        twin(**batch, labels=batch["input_ids"]).loss.backward()
+        with torch.no_grad():
+            for parameter in learning.values():
+                parameter -= parameter.grad
+                parameter.grad = None
+    learned = logits(twin, batch)
+    assert not torch.allclose(learned, before, atol=1e-3)
+    adapters.merge()
+    assert set(twin.state_dict()) == names
+    torch.testing.assert_close(logits(twin, batch), learned, rtol=1e-5, atol=1e-5)
 
 
 def test_faults_of_its_options_are_told() -> None:

@@ -12,6 +12,7 @@ from tiny_moe import CONFIGS, batches, make_moe
 
 from supernets import SupernetError, convert
 from supernets.experts import weights
+from supernets.experts.explain import STATES, states
 from supernets.experts.operators.whole_layer import best_constant_expert
 from supernets.experts.probing import mix, probe_inputs, probe_outputs
 
@@ -50,6 +51,24 @@ def test_promotion_is_the_formula(name: str) -> None:
                     f = weights.evaluate(block.experts, block.tensors, int(plan.rows[rows[t, slot]]), x[t : t + 1])[1]
                     expected[t] += (1 - gate) * w[t, slot] * f[0]
         torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("operator", ["drop", "ream", "m-smoe", "mc-smoe"])
+def test_promoted_experts_are_told_as_shared(operator: str) -> None:
+    """Also beside a bank of merged experts or factors, which have numbers of their own; in a dense block the one."""
+    chosen: dict[str, Any] = {"shared": [0, 1], "blocks": ["experts", "dense"], "width": [16], "protect": False}
+    net: Any = convert(
+        make_moe("olmoe"), calibration=batches(), keep=[4, 8], k=[2, 3], operators=["dern", operator], **chosen
+    )
+    net.activate({**configured(net, keep=4, shared=1, k=2, op=operator), "block.2": "dense"})
+    for block, known in zip(net.blocks[:2], net.statistics, strict=False):
+        found, kept = [STATES[s] for s in states(block)], net._planner.kept(net.blocks.index(block), 4, "reap")
+        best = max(kept, key=lambda e: float(known.mass[e]))
+        assert found[best] == "shared"
+        assert found.count("shared") == 1
+        others = {"drop": ("kept", "gone"), "ream": ("kept", "gone")}.get(operator, ("kept", "merged"))
+        assert set(found) - {"shared"} <= set(others)
+    assert sorted(STATES[s] for s in states(net.blocks[2])) == ["gone"] * 7 + ["shared"]
 
 
 def test_a_dense_block_is_the_best_constant_expert() -> None:

@@ -17,6 +17,7 @@ from tiny_moe import CONFIGS, batches, make_moe
 
 from supernets import SupernetError, UnsupportedModel, convert
 from supernets.experts import ADAPTER, esap, fidelity, kl_divergence, weights
+from supernets.experts.fidelity import Reference
 from supernets.experts.importance import neuron_scores
 from supernets.experts.routing import keep_top_p
 
@@ -212,6 +213,7 @@ def test_esap_and_kl() -> None:
     assert full["esap"] == pytest.approx(100, abs=1e-3)
     assert full["kl"] == pytest.approx(0, abs=1e-6)
     less = fidelity(net, configured(net, keep=4, k=1), batches())
+    assert Reference(net, batches(), keep_mb=0.0).compare(net, configured(net, keep=4, k=1)) == less  # run again
     assert less["esap"] < 99
     assert less["kl"] > 0.001
     assert net.active == configured(net)
