@@ -154,6 +154,29 @@ def process_ms(module: Any, inputs: Any) -> tuple[float, float]:
     return float(median), float(high - low)
 
 
+def timed_rounds(modules: list[tuple[Any, Any]], rounds: int) -> list[list[float]]:
+    """Return CPU times of networks with one thread, ms, measured in rounds over all of them, in random order.
+
+    What the machine does in one minute and not in the next so comes to all of them alike.
+    """
+    import torch
+
+    from supernets import call
+
+    torch.set_num_threads(1)
+    samples: list[list[float]] = [[] for _ in modules]
+    rng = np.random.default_rng(0)
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for i in rng.permutation(len(modules)):
+                call(*modules[i])  # warms up
+                for _ in range(3):
+                    began = time.process_time_ns()
+                    call(*modules[i])
+                    samples[i].append((time.process_time_ns() - began) / 1e6)
+    return samples
+
+
 def compare(
     name: str, features: dict[str, np.ndarray], y: np.ndarray, splits: int, chosen: list[str], out: Path
 ) -> None:
