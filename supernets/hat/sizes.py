@@ -17,6 +17,8 @@ def hat_wmt(
     *,
     vocab_size: int = 32768,
     dropout: float = 0.3,
+    attention_dropout: float = 0.1,
+    activation_dropout: float = 0.0,
     length: int = 30,
     beam: int = _BEAM,
     checkpoint: str | PathLike[str] | None = None,
@@ -26,12 +28,21 @@ def hat_wmt(
     Args:
         vocab_size: Tokens.
         dropout: Probability at the largest width, in train mode.
+        attention_dropout: Probability for the weights of attention.
+        activation_dropout: Probability at the largest width for hidden activations.
         length: Tokens of source and target that costs and latencies are of.
         beam: Hypotheses of the beam search that is timed.
         checkpoint: A published HAT ``.pt`` file to take the weights from.
     """
     net = HatSupernet(
-        space=get_space("hat-wmt"), vocab_size=vocab_size, inner=512, dropout=dropout, length=length, beam=beam
+        space=get_space("hat-wmt"),
+        vocab_size=vocab_size,
+        inner=512,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+        activation_dropout=activation_dropout,
+        length=length,
+        beam=beam,
     )
     if checkpoint is not None:
         load_hat_checkpoint(net, checkpoint)
@@ -43,7 +54,9 @@ def hat_iwslt(
     *,
     vocab_size: int = 6632,
     source_vocab_size: int | None = None,
-    dropout: float = 0.3,
+    dropout: float = 0.375,
+    attention_dropout: float = 0.0,
+    activation_dropout: float = 0.0,
     length: int = 23,
     beam: int = _BEAM,
     checkpoint: str | PathLike[str] | None = None,
@@ -54,6 +67,8 @@ def hat_iwslt(
         vocab_size: Tokens of the target, and of the source where the next is not given.
         source_vocab_size: Tokens of the source, where it has a vocabulary of its own, as HAT's (8,848) has.
         dropout: Probability at the largest width, in train mode.
+        attention_dropout: Probability for the weights of attention.
+        activation_dropout: Probability at the largest width for hidden activations.
         length: Tokens of source and target that costs and latencies are of.
         beam: Hypotheses of the beam search that is timed.
         checkpoint: A published HAT ``.pt`` file to take the weights from.
@@ -64,6 +79,8 @@ def hat_iwslt(
         source_vocab_size=source_vocab_size,
         inner=512,
         dropout=dropout,
+        attention_dropout=attention_dropout,
+        activation_dropout=activation_dropout,
         length=length,
         beam=beam,
     )
@@ -74,13 +91,22 @@ def hat_iwslt(
 
 @register_supernet("hat-multi30k")
 def hat_multi30k(
-    *, vocab_size: int = 4000, dropout: float = 0.1, max_length: int = 128, length: int = 16, beam: int = _BEAM
+    *,
+    vocab_size: int = 4000,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    activation_dropout: float = 0.0,
+    max_length: int = 128,
+    length: int = 16,
+    beam: int = _BEAM,
 ) -> HatSupernet:
     """A small translation supernet: widths 192, 512, 4 heads, 3 + 3 layers, one vocabulary of both languages.
 
     Args:
         vocab_size: Tokens.
         dropout: Probability at the largest width, in train mode.
+        attention_dropout: Probability for the weights of attention.
+        activation_dropout: Probability at the largest width for hidden activations.
         max_length: Most tokens of a sentence.
         length: Tokens of source and target that costs and latencies are of.
         beam: Hypotheses of the beam search that is timed.
@@ -90,6 +116,8 @@ def hat_multi30k(
         vocab_size=vocab_size,
         inner=192,
         dropout=dropout,
+        attention_dropout=attention_dropout,
+        activation_dropout=activation_dropout,
         max_length=max_length,
         length=length,
         beam=beam,
