@@ -104,27 +104,19 @@ class Subject:
         """Latency of the largest network, the median of several measurements."""
         return float(np.median([self.latencies(self.space.largest[None], t)[0] for t in range(_LARGEST_MEASURED)]))
 
-    def bleu_search(self, row: Rows) -> float:
-        """Return BLEU of the search split, where the run's task computes it."""
-
-        def score(arch: Any) -> float:
-            return self.evaluator.score(arch, "search").get("bleu", np.nan)
-
-        return self._cached("bleu", f"{self.split} {self.task.bleu} search", row, score)  # type: ignore[attr-defined]
-
-    def report(self, row: Rows) -> np.ndarray[Any, Any]:
-        """Return BLEU's statistics of the sentences of the report split, in the split's order."""
-        text = json.dumps([self.weights, self.split, row.tolist()])
-        path = self.work / f"report-{hashlib.sha256(text.encode()).hexdigest()[:24]}.txt"
+    def translations(self, row: Rows, split: str) -> np.ndarray[Any, Any]:
+        """Return BLEU's statistics of the sentences of a split, in the split's order."""
+        text = json.dumps([self.weights, self.split, split, row.tolist()])
+        path = self.work / f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.txt"
         task: Any = self.task
         if not path.is_file():
             (arch,) = self.space.decode(row[None])
             with self.net.activated(arch):
-                written = task.translate(self.net.generate, "report", self.evaluator.settings.batch_size)
+                written = task.translate(self.net.generate, split, self.evaluator.settings.batch_size)
             part = path.with_suffix(".part")
             part.write_text("\n".join(" ".join(w.split("\n")) for w in written), encoding="utf-8")
             part.rename(path)
-        return statistics(path.read_text(encoding="utf-8").split("\n"), task.reference("report"))
+        return statistics(path.read_text(encoding="utf-8").split("\n"), task.reference(split))
 
 
 @dataclass
@@ -223,17 +215,18 @@ def write(points: list[Point], out: Path) -> None:
     part = out.with_suffix(".part")
     part.unlink(missing_ok=True)
     for p in points:
-        net, stats = p.subject, p.subject.report(p.row)
+        net, stats = p.subject, p.subject.translations(p.row, "report")
         samples, ahead = resampled(stats), ["", "", ""]
         rival = hat.get((net.name, net.seed, p.limit))
         if rival is not None and p is not rival:
-            theirs = rival.subject.report(rival.row)
+            theirs = rival.subject.translations(rival.row, "report")
             low, high = np.percentile(samples - resampled(theirs), [2.5, 97.5])
             ahead = [f"{bleu(stats.sum(0)) - bleu(theirs.sum(0)):.2f}", f"{low:.2f}", f"{high:.2f}"]
         q1, median, q3 = np.percentile(p.samples, [25, 50, 75])
         row = [
             net.name, p.search, net.seed, "" if p.limit is None else p.limit, p.evaluations, p.latencies,
-            f"{net.losses(p.row[None])[0]:.4f}", f"{net.bleu_search(p.row):.2f}", f"{p.latency_search:.3f}",
+            f"{net.losses(p.row[None])[0]:.4f}", f"{bleu(net.translations(p.row, 'search').sum(0)):.2f}",
+            f"{p.latency_search:.3f}",
             f"{bleu(stats.sum(0)):.2f}", f"{samples.std():.2f}", *ahead, f"{median:.3f}", f"{q3 - q1:.3f}",
             f"{median / full[net.name]:.3f}", f"{net.net.analytic(p.row[None])['params_m'][0]:.4f}",
             json.dumps(net.space.decode(p.row[None])[0]), machine(),

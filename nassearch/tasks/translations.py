@@ -88,7 +88,8 @@ class Translation(Task):
         losses: dict[str, Direction] = {"nll": "min", "loss": "min"}
         self.metrics: Mapping[str, Direction] = {"bleu": "max", **losses} if bleu == "all" else losses
         vocabulary = int(self.processor.get_piece_size())
-        self.model_options = {"vocab_size": vocabulary, "num_classes": vocabulary}
+        told = hashlib.sha256(self.arrays["model"].tobytes()).hexdigest()[:16]
+        self.model_options = {"vocab_size": vocabulary, "num_classes": vocabulary, "vocabulary": told}
         self.input_shape = (max(int(n.max()) for n in self._lengths.values()),)
         self.training_defaults = dict(_TRAINING_DEFAULTS)
         self.fingerprint = self._hash()

@@ -21,6 +21,7 @@ def hat_wmt(
     activation_dropout: float = 0.0,
     length: int = 30,
     beam: int = _BEAM,
+    vocabulary: str | None = None,
     checkpoint: str | PathLike[str] | None = None,
 ) -> HatSupernet:
     """HAT's supernet of WMT: widths 640, 3072, 8 heads, 6 + 6 layers, one vocabulary of both languages.
@@ -32,6 +33,7 @@ def hat_wmt(
         activation_dropout: Probability at the largest width for hidden activations.
         length: Tokens of source and target that costs and latencies are of.
         beam: Hypotheses of the beam search that is timed.
+        vocabulary: What tells the vocabulary from others of its size, where that is known.
         checkpoint: A published HAT ``.pt`` file to take the weights from.
     """
     net = HatSupernet(
@@ -43,6 +45,7 @@ def hat_wmt(
         activation_dropout=activation_dropout,
         length=length,
         beam=beam,
+        vocabulary=vocabulary,
     )
     if checkpoint is not None:
         load_hat_checkpoint(net, checkpoint)
@@ -59,6 +62,7 @@ def hat_iwslt(
     activation_dropout: float = 0.0,
     length: int = 23,
     beam: int = _BEAM,
+    vocabulary: str | None = None,
     checkpoint: str | PathLike[str] | None = None,
 ) -> HatSupernet:
     """HAT's supernet of IWSLT: widths 640, 2048, 4 heads, 6 + 6 layers.
@@ -71,6 +75,7 @@ def hat_iwslt(
         activation_dropout: Probability at the largest width for hidden activations.
         length: Tokens of source and target that costs and latencies are of.
         beam: Hypotheses of the beam search that is timed.
+        vocabulary: What tells the vocabulary from others of its size, where that is known.
         checkpoint: A published HAT ``.pt`` file to take the weights from.
     """
     net = HatSupernet(
@@ -83,6 +88,7 @@ def hat_iwslt(
         activation_dropout=activation_dropout,
         length=length,
         beam=beam,
+        vocabulary=vocabulary,
     )
     if checkpoint is not None:
         load_hat_checkpoint(net, checkpoint)
@@ -99,6 +105,7 @@ def hat_multi30k(
     max_length: int = 128,
     length: int = 16,
     beam: int = _BEAM,
+    vocabulary: str | None = None,
 ) -> HatSupernet:
     """A small translation supernet: widths 192, 512, 4 heads, 3 + 3 layers, one vocabulary of both languages.
 
@@ -110,6 +117,7 @@ def hat_multi30k(
         max_length: Most tokens of a sentence.
         length: Tokens of source and target that costs and latencies are of.
         beam: Hypotheses of the beam search that is timed.
+        vocabulary: What tells the vocabulary from others of its size, where that is known.
     """
     return HatSupernet(
         space=get_space("hat-multi30k"),
@@ -121,4 +129,5 @@ def hat_multi30k(
         max_length=max_length,
         length=length,
         beam=beam,
+        vocabulary=vocabulary,
     )

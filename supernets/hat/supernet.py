@@ -19,7 +19,7 @@ from supernets.errors import SupernetError
 from supernets.hat import static
 from supernets.hat.beam import Translator, beam_search
 from supernets.hat.network import FIRST_POSITION, Attention, DecoderLayer, EncoderLayer, TranslationTransformer
-from supernets.hat.plan import Costs, check_space, network_config
+from supernets.hat.plan import Costs, check_options, check_space, network_config
 from supernets.mixture import RoutedBlock
 from supernets.registry import register_family
 
@@ -48,6 +48,7 @@ class HatSupernet(Supernet):
         max_length: Most tokens of a source or target.
         length: Tokens of example inputs; costs and latencies are of so many.
         beam: Hypotheses of the beam search that is timed.
+        vocabulary: What tells the vocabulary from others of its size, where that is known.
 
     Raises:
         SupernetError: Options that do not fit together.
@@ -68,6 +69,7 @@ class HatSupernet(Supernet):
         max_length: int = 1024,
         length: int = 30,
         beam: int = 5,
+        vocabulary: str | None = None,
     ) -> None:
         super().__init__()
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_json(space)
@@ -82,7 +84,9 @@ class HatSupernet(Supernet):
             "length": length,
             "beam": beam,
         }
-        _check_options(self._config)
+        if vocabulary is not None:
+            self._config["vocabulary"] = vocabulary
+        check_options(self._config)
         check_space(self.space, inner)
         self.vocab_size, self.max_length, self.length, self.beam = vocab_size, max_length, length, beam
         self.source_vocab_size = vocab_size if source_vocab_size is None else source_vocab_size
@@ -377,18 +381,3 @@ def _activate_decoder_layer(
     _activate_attention(layer.cross, width, memory_width, inner, to["cross_heads"])
     layer.cross_norm.set_active(width)
     _activate_ffn(layer, side, to["ffn"])
-
-
-def _check_options(config: Mapping[str, Any]) -> None:
-    least = {"vocab_size": 5, "inner": 1, "max_length": 1, "length": 1, "beam": 1}
-    if config["source_vocab_size"] is not None:
-        least["source_vocab_size"] = 5
-    for name, minimum in least.items():
-        value = config[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise SupernetError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-    if config["length"] > config["max_length"]:
-        raise SupernetError(f"length={config['length']} is more than max_length={config['max_length']}")
-    for name in ("dropout", "attention_dropout", "activation_dropout"):
-        if not 0 <= config[name] < 1:
-            raise SupernetError(f"{name} must be at least 0 and below 1, got {config[name]!r}")

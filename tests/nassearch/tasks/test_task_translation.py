@@ -18,7 +18,7 @@ from nassearch.tasks import from_payload, make_task
 from nassearch.tasks.translations import corpus_bleu
 from predictors import LatencySetting
 from search_spaces import hat_space
-from supernets import build
+from supernets import Supernet, build, save
 from supernets.hat import HatSupernet
 from supernets.mixture import MixtureSpec
 from supernets.training import TrainSettings, method_settings, train
@@ -248,6 +248,27 @@ def test_faults_of_the_vocabulary(folder, tmp_path):
     assert inputs_fault(supernet(90), task) == "it has 90 classes, the task 60"
     assert inputs_fault(supernet(60), task) is None
     assert "by name" in str(inputs_fault(build("mobilenetv3-tiny"), task))
+
+
+def test_a_supernet_of_another_vocabulary_of_the_size_is_refused(folder, tmp_path):
+    """Of another seed, say: its training pairs, and so its subwords, are others."""
+    first, second = (make_task(spec(folder, ",train=90"), seed=s) for s in (0, 1))
+    assert first.model_options["vocab_size"] == second.model_options["vocab_size"]
+    known = {"vocab_size": 60, "vocabulary": first.model_options["vocabulary"]}
+    save(build("hat-multi30k", **known), tmp_path / "known")
+    save(build("hat-multi30k", vocab_size=60), tmp_path / "unknown")
+    file = tmp_path / "m.model"
+    file.write_bytes(first.arrays["model"].tobytes())
+    given = {"space": "hat-multi30k", "objectives": ["nll:min"], "supernet": tmp_path / "known"}
+
+    def built(seed: int, task: str, **more: object) -> Supernet:
+        return make_problem(make_config(given | {"task": task, "seed": seed} | more)).build_supernet()
+
+    assert built(0, spec(folder, ",train=90")).config()["vocabulary"] == known["vocabulary"]
+    with pytest.raises(ConfigError, match=r"it has vocabulary=\w{16}, the task needs vocabulary=\w{16}"):
+        built(1, spec(folder, ",train=90"))
+    built(1, f"translation:multi30k:{folder},max_length=30,vocabulary={file}")
+    built(1, spec(folder, ",train=90"), supernet=tmp_path / "unknown")
 
 
 def test_loss_ignores_padding(folder):
