@@ -65,6 +65,21 @@ def test_equal_experts_are_the_plain_supernet_in_mixed_precision(name, kind):
     assert got.keys() > wanted.keys()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_mixed_in_full_precision(kind):
+    """Rounding to bfloat16 comes after it, as for any weight."""
+    net, inside = make_net("hat", kind).train(), []
+    for arch in architectures(net, 2):
+        net.activate(arch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            call(net, net.example_inputs())
+            inside = [(r.coefficients(), r.value("weight")) for r in net.mixture.routed().values()]
+        net.mixture.forget()
+        for routed, (coefficients, weight) in zip(net.mixture.routed().values(), inside, strict=True):
+            assert torch.equal(routed.coefficients(), coefficients)
+            assert torch.equal(routed.value("weight"), weight)
+
+
 @pytest.mark.parametrize("name", ["hat", "timm_vit"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_mixed_precision_learns_in_the_direction_of_full_precision(name, kind):
