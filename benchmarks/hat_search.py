@@ -25,12 +25,11 @@ _TRIES = 1000  # for each network that is wanted
 def latency_predictor(space: SearchSpace, rows: Rows, latency: Values, seed: int) -> Callable[[Rows], Values]:
     """Return HAT's predictor of latency, learnt from measured rows.
 
-    A network of 3 x 400 on ten averages, each divided by that of the largest network. Its learning rate is 1e-3: with
-    HAT's own, 1e-5, 5,000 steps are too few for a hundred latencies.
+    A network of 3 x 400 on ten averages, each divided by that of the largest network, with HAT's learning rate.
     """
     scale = hat_averages(space, space.largest[None])
     scale = np.where(scale == 0, 1.0, scale)
-    predict = hat_network(hat_averages(space, rows) / scale, latency, rate=1e-3, seed=seed)
+    predict = hat_network(hat_averages(space, rows) / scale, latency, rate=1e-5, seed=seed)
     return lambda G: predict(hat_averages(space, G) / scale)
 
 
