@@ -117,13 +117,37 @@ def measured(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {"averages": averages / averages.max(0), "all genes": space.features(G).astype(np.float64)}, y
 
 
+def check_continues(path: Path, conditions: dict[str, str]) -> int:
+    """Return how many rows a table has, all measured under these conditions.
+
+    Raises:
+        ValueError: It has other columns, or rows measured otherwise; what differs is named.
+    """
+    rows = read_rows(path)
+    if path.is_file() and (found := path.read_text(encoding="utf-8").partition("\n")[0]) != ",".join(_MEASURED):
+        raise ValueError(f"{path} has the columns {found}, not {','.join(_MEASURED)}; give another --table")
+    for line, row in enumerate(rows, start=2):
+        if wrong := [f"{n} {row[n]!r}, now {wanted!r}" for n, wanted in conditions.items() if row[n] != wanted]:
+            raise ValueError(
+                f"{path}, line {line} was measured under other conditions: {'; '.join(wrong)}. Figures that cannot be "
+                "compared never mix; give another --table"
+            )
+    return len(rows)
+
+
 def measure(path: Path, space_name: str, count: int, setting_text: str, clock: str) -> None:
-    """Time random networks, row by row."""
+    """Time random networks, row by row.
+
+    Raises:
+        ValueError: The table was measured under other conditions.
+    """
     from predictors.measurement import measure_undisturbed
     from supernets import build
 
-    net = build(space_name).eval()
-    setting, done = LatencySetting.parse(setting_text), len(read_rows(path))
+    net, setting = build(space_name).eval(), LatencySetting.parse(setting_text)
+    beam = str(net.config()["beam"])
+    conditions = {"space": space_name, "setting": setting_text, "beam": beam, "clock": clock, "machine": machine()}
+    done = check_continues(path, conditions)
     G = net.space.sample(count, np.random.default_rng(0))
     for arch in net.space.decode(G)[done:]:
         inputs = net.example_inputs(arch, batch_size=setting.batch, sequence=setting.sequence)  # type: ignore[call-arg]
@@ -133,7 +157,7 @@ def measure(path: Path, space_name: str, count: int, setting_text: str, clock: s
         else:
             latency, _ = measure_undisturbed(module, inputs, setting)
             median, spread = latency.median_ms, latency.iqr_ms
-        row = (space_name, setting_text, net.config()["beam"], json.dumps(arch), round(median, 4), round(spread, 4))
+        row = (space_name, setting_text, beam, json.dumps(arch), round(median, 4), round(spread, 4))
         append_row(path, _MEASURED, (*row, clock, machine()))
 
 
@@ -152,6 +176,29 @@ def process_ms(module: Any, inputs: Any) -> tuple[float, float]:
             times.append((time.process_time_ns() - began) / 1e6)
     low, median, high = np.percentile(times[2:], [25, 50, 75])  # the first ones warm up
     return float(median), float(high - low)
+
+
+def timed_rounds(modules: list[tuple[Any, Any]], rounds: int) -> list[list[float]]:
+    """Return CPU times of networks with one thread, ms, measured in rounds over all of them, in random order.
+
+    What the machine does in one minute and not in the next so comes to all of them alike.
+    """
+    import torch
+
+    from supernets import call
+
+    torch.set_num_threads(1)
+    samples: list[list[float]] = [[] for _ in modules]
+    rng = np.random.default_rng(0)
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for i in rng.permutation(len(modules)):
+                call(*modules[i])  # warms up
+                for _ in range(3):
+                    began = time.process_time_ns()
+                    call(*modules[i])
+                    samples[i].append((time.process_time_ns() - began) / 1e6)
+    return samples
 
 
 def compare(
@@ -208,7 +255,10 @@ def main() -> None:
     if arguments.measure:
         if arguments.table is None:
             parser.error("--measure needs --table FILE to append to")
-        measure(arguments.table, arguments.space, arguments.measure, arguments.setting, arguments.clock)
+        try:
+            measure(arguments.table, arguments.space, arguments.measure, arguments.setting, arguments.clock)
+        except ValueError as error:
+            parser.error(str(error))
         return
     if arguments.data is not None:
         for device in arguments.devices:

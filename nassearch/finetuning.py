@@ -121,7 +121,12 @@ class FinetuneSettings:
         return settings
 
     def inputs_of_a_step(self, run: Run, task: Task) -> int:
-        """Return the batch size."""
+        """Return the batch size.
+
+        Raises:
+            ConfigError: One is given, and the task's batches are of a number of tokens.
+        """
+        task.check_batch_size(self.batch_size)
         return self.batch_size or run.config.train.batch_size or int(task.training_defaults.get("batch_size", 128))
 
 
@@ -209,7 +214,7 @@ def finetune(
     training = settings.training(run, task)
     folder = out or run.folder / "finetuned" / str(record.id)
     size = settings.inputs_of_a_step(run, task)
-    asked = _asked(record, training, size)
+    asked = _asked(record, training, task.describe_training_batches(size))
     _check_folder(folder, asked)
     single = _extracted(run, task, net, record)
     training = replace(training, freeze=_present(training.freeze, net, single))
@@ -256,13 +261,13 @@ def finetune(
     return FinetuneResult(folder, record, before, after)
 
 
-def _asked(record: Record, training: TrainSettings, batch_size: int) -> dict[str, Any]:
+def _asked(record: Record, training: TrainSettings, batches: Mapping[str, int]) -> dict[str, Any]:
     """Return, as JSON data, what tells a fine-tuning of a run from its others."""
     options = dict(training.options)
     if "teacher" in options:
         options["teacher"] = SUPERNET_FOLDER  # within the run, which may be moved
     settings = training.to_json() | {"options": options}
-    asked = {"id": record.id, "architecture": record.arch, "batch_size": batch_size, "training": settings}
+    asked = {"id": record.id, "architecture": record.arch, **batches, "training": settings}
     kept: dict[str, Any] = json.loads(json.dumps(asked))
     return kept
 

@@ -337,6 +337,7 @@ def training_settings(config: RunConfig, task: Task) -> TrainSettings | None:
     """
     if config.train_method == "none":
         return None
+    task.check_batch_size(config.train.batch_size)
     from dataclasses import fields
 
     from supernets.training import TrainSettings, list_methods, method_settings

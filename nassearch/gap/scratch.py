@@ -44,7 +44,8 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return the settings that change weights, but for the seed, as JSON data."""
         weights = self.settings.weight_settings()
-        return {"batch_size": self.batch_size} | {k: v for k, v in weights.items() if k not in ("seed", "options")}
+        batches = self.problem.task.describe_training_batches(self.batch_size)
+        return batches | {k: v for k, v in weights.items() if k not in ("seed", "options")}
 
     def start_json(self) -> dict[str, Any]:
         """Return what the first weights depend on, but for the seed, as JSON data."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nassearch.errors import ConfigError
 from nassearch.tasks.splits import SPLITS
 from supernets.base import Inputs
 from supernets.training import Batch, TrainingData
@@ -33,6 +34,7 @@ class Task(ABC):
         input_shape: Shape of one input as the task delivers it; for images channels, height, width.
         training_defaults: Settings of supernet training that suit the data, and ``batch_size``; under
             ``options``, method -> its options.
+        batch_tokens: Most tokens of a training batch, where that says how large it is and not a number of items.
         fingerprint: Hash of the data, the splits and the seed; runs refuse to mix fingerprints.
         comparisons: As `metrics`, of those that compare outputs with the largest network's, see `compare`. They are
             evaluated where a goal names them.
@@ -48,12 +50,29 @@ class Task(ABC):
     input_shape: tuple[int, ...]
     training_defaults: dict[str, Any]
     fingerprint: str
+    batch_tokens: int | None = None
     comparisons: Mapping[str, Direction] = MappingProxyType({})
     auto_model: ClassVar[str | None] = None
 
     @abstractmethod
     def size(self, split: Split) -> int:
         """Return the number of items in a split."""
+
+    def describe_training_batches(self, batch_size: int) -> dict[str, int]:
+        """Return, as JSON data, what says how large training batches are: ``batch_size`` or ``batch_tokens``."""
+        return {"batch_size": batch_size} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}
+
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """Refuse a number of items of a training batch that would do nothing; None is none.
+
+        Raises:
+            ConfigError: The task's batches are of a number of tokens.
+        """
+        if batch_size is not None and self.batch_tokens is not None:
+            raise ConfigError(
+                f"batch_size={batch_size} and tokens={self.batch_tokens} of task {self.spec!r} both say how large a "
+                "training batch is; leave one of them out"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Return what every task tells of itself in `describe`: which data, and how many items in each split."""

@@ -83,19 +83,20 @@ class Translation(Task):
         self.splits = {s: rows[np.argsort(order[rows], kind="stable")] for s, rows in splits.items()}
         self.splits["calibration"] = splits["calibration"]  # read from its start: it stays in random order
         self._order = order
-        self.label_smoothing, self.beam, self.bleu, self.tokens = label_smoothing, beam, bleu, tokens
+        self.label_smoothing, self.beam, self.bleu, self.batch_tokens = label_smoothing, beam, bleu, tokens
         self.details = dict(details or {})
         losses: dict[str, Direction] = {"nll": "min", "loss": "min"}
         self.metrics: Mapping[str, Direction] = {"bleu": "max", **losses} if bleu == "all" else losses
         vocabulary = int(self.processor.get_piece_size())
-        self.model_options = {"vocab_size": vocabulary, "num_classes": vocabulary}
+        told = hashlib.sha256(self.arrays["model"].tobytes()).hexdigest()[:16]
+        self.model_options = {"vocab_size": vocabulary, "num_classes": vocabulary, "vocabulary": told}
         self.input_shape = (max(int(n.max()) for n in self._lengths.values()),)
         self.training_defaults = dict(_TRAINING_DEFAULTS)
         self.fingerprint = self._hash()
 
     def _hash(self) -> str:
         settings: list[Any] = [self.seed, self.max_length, self.beam]
-        settings += [] if self.tokens is None else ["tokens", self.tokens]
+        settings += [] if self.batch_tokens is None else ["tokens", self.batch_tokens]
         digest = hashlib.sha256(json.dumps(settings + smoothing_facts(self.label_smoothing, SMOOTHING)).encode())
         arrays = [*(self.arrays[n] for n in sorted(self.arrays)), *(self.splits[n] for n in SPLITS), self.references]
         for array in arrays:
@@ -118,7 +119,7 @@ class Translation(Task):
             "tokens": {side: float(n.mean()) for side, n in self._lengths.items()},
             "beam": self.beam,
             "label_smoothing": self.label_smoothing,
-            **({} if self.tokens is None else {"batch_tokens": self.tokens}),
+            **({} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}),
             **self.details,
         }
 
@@ -243,7 +244,7 @@ class Translation(Task):
             "label_smoothing": self.label_smoothing,
             "beam": self.beam,
             "bleu": self.bleu,
-            "tokens": self.tokens,
+            "tokens": self.batch_tokens,
             "details": self.details,
         }
         return settings, arrays | {"references": self.references}
@@ -275,10 +276,10 @@ class TranslationTrainingSet:
     def __init__(self, task: Translation, batch_size: int, seed: int) -> None:
         self.task, self.batch_size, self.seed = task, at_least_one(batch_size), seed
         self._made: list[NDArray[np.int64]] | None = None
-        if task.tokens is not None:
+        if task.batch_tokens is not None:
             longer = np.maximum(task._lengths["source"], task._lengths["target"])
             rng = np.random.default_rng(np.random.SeedSequence([seed, 0x70C5]))
-            self._made = token_batches(task.splits["train"], longer, task._order, task.tokens, rng)
+            self._made = token_batches(task.splits["train"], longer, task._order, task.batch_tokens, rng)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter, perf_counter_ns
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from predictors.backends.base import Inputs, Runnable, pinned_threads
 from predictors.backends.registry import make_backend
 from predictors.device import DeviceIdentity, describe_device
 from predictors.errors import BackendUnavailable, MeasurementError, PredictorsError
+from predictors.measurement.clock import Clock, clock_of, timed_ms
 from predictors.measurement.inputs import check_inputs
 from predictors.measurement.reference import Reference
 from predictors.measurement.setting import LatencySetting
@@ -110,7 +111,8 @@ def measure_latency(
     windows agree (or a quarter of the budget is spent), then in rounds with a fixed reference workload in
     between. Rounds end when the relative IQR has reached its target over at least half of the rounds, when the
     budget is spent, or at ``max_repeats``; a module too slow for the budget is still run ``min_repeats`` times.
-    Inputs are on the device before the clock starts; on a GPU each sample ends when the GPU has finished.
+    Inputs are on the device before the clock starts; on a GPU each sample ends when the GPU has finished. With
+    ``clock=cpu`` samples are processor time; budgets are time on the wall all the same.
 
     Args:
         module: Any module, on any device and in any dtype.
@@ -139,7 +141,7 @@ def measure_latency(
     backend = make_backend(setting.backend)
     if missing := backend.available(setting.device):
         raise BackendUnavailable(missing)
-    device = describe_device(setting)
+    device, clock = describe_device(setting), clock_of(setting)
     with pinned_threads(setting.threads):
         with _failures_named(module, setting):
             run = backend.prepare(module, example_inputs, setting)
@@ -147,10 +149,16 @@ def measure_latency(
         reference = Reference(setting)
         with _failures_named(module, setting), _no_collection():
             start = perf_counter()
-            warm = _warm_up(run, budget_s * _WARM_UP_SHARE)
+            warm = _warm_up(run, clock, budget_s * _WARM_UP_SHARE)
             before = reference.sample(_REFERENCE_RUNS)
             samples = _sample(
-                run, reference, start + budget_s, target_relative_iqr, min_repeats=min_repeats, max_repeats=max_repeats
+                run,
+                clock,
+                reference,
+                start + budget_s,
+                target_relative_iqr,
+                min_repeats=min_repeats,
+                max_repeats=max_repeats,
             )
             after = reference.sample(_REFERENCE_RUNS)
     low, median, high = np.percentile(samples, [25, 50, 75])
@@ -186,19 +194,13 @@ def measure_undisturbed(module: nn.Module, example_inputs: Inputs, setting: Late
     return min(found, key=lambda one: one.disturbance), len(found)
 
 
-def _timed_ms(run: Runnable) -> float:
-    start = perf_counter_ns()
-    run()
-    return (perf_counter_ns() - start) / 1e6
-
-
-def _warm_up(run: Runnable, budget_s: float) -> bool:
+def _warm_up(run: Runnable, clock: Clock, budget_s: float) -> bool:
     """Run until the medians of two successive windows agree; return whether they did within the budget."""
     end = perf_counter() + budget_s
-    size = max(1, min(10, int(_WINDOW_S * 1000 / max(_timed_ms(run), 1e-3))))
-    last = statistics.median(_timed_ms(run) for _ in range(size))
+    size = max(1, min(10, int(_WINDOW_S * 1000 / max(timed_ms(run, clock), 1e-3))))
+    last = statistics.median(timed_ms(run, clock) for _ in range(size))
     while True:
-        window = statistics.median(_timed_ms(run) for _ in range(size))
+        window = statistics.median(timed_ms(run, clock) for _ in range(size))
         if abs(window - last) <= _STEADY * last:
             return True
         if perf_counter() >= end:
@@ -208,6 +210,7 @@ def _warm_up(run: Runnable, budget_s: float) -> bool:
 
 def _sample(
     run: Runnable,
+    clock: Clock,
     reference: Reference,
     deadline: float,
     target: float,
@@ -226,7 +229,7 @@ def _sample(
     while True:
         round_end = min(perf_counter() + round_s, deadline)
         while len(samples) < max_repeats:
-            samples.append(_timed_ms(run))
+            samples.append(timed_ms(run, clock))
             if perf_counter() >= round_end:
                 break
         rounds += 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from time import perf_counter_ns
 
 import torch
 from torch.nn import functional
 
 from predictors.backends.base import synchronous, torch_device
+from predictors.measurement.clock import clock_of, timed_ms
 from predictors.measurement.setting import LatencySetting
 
 
@@ -32,17 +32,13 @@ class Reference:
                 torch.mm(a, a)
                 functional.conv2d(x, w, padding=1)
 
-        self._run = synchronous(work, device)
+        self._run, self._clock = synchronous(work, device), clock_of(setting)
         self.samples_ms: list[float] = []
         self._run()
         self._run()
 
     def sample(self, n: int) -> float:
         """Run ``n`` times and return the median in ms; all samples are kept in `samples_ms`."""
-        taken: list[float] = []
-        for _ in range(n):
-            start = perf_counter_ns()
-            self._run()
-            taken.append((perf_counter_ns() - start) / 1e6)
+        taken = [timed_ms(self._run, self._clock) for _ in range(n)]
         self.samples_ms += taken
         return statistics.median(taken)

@@ -13,9 +13,9 @@ from search_spaces.errors import did_you_mean
 
 SYNTAX = (
     "[NAME=]device:backend[,batch=1][,threads=1][,dtype=float32][,resolution=R][,sequence=S][,phase=P][,experts=E]"
-    "[,budget_ms=B][,resource=R]"
+    "[,clock=cpu][,budget_ms=B][,resource=R]"
 )
-KEYS = ("batch", "threads", "dtype", "resolution", "sequence", "phase", "experts", "budget_ms", "resource")
+KEYS = ("batch", "threads", "dtype", "resolution", "sequence", "phase", "experts", "clock", "budget_ms", "resource")
 METRIC = "latency_ms"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -43,6 +43,8 @@ class LatencySetting:
         sequence: Length of sequences in tokens, where it is not the architecture's own.
         phase: Part of an inference, where the network has several: ``"prefill"`` or ``"decode"``.
         experts: How the experts of a Mixture-of-Experts network are computed, where that can be chosen.
+        clock: ``"cpu"`` counts the processor time of the one thread, without its waiting while other work runs.
+            Default: the time on the wall.
         budget_ms: Time for one measurement in ms, where it is not the default.
         resource: Ray resource of the nodes that measure it, where that is not the run's own.
         name: Tells several settings of a run apart, as in ``latency_ms@NAME``.
@@ -60,6 +62,7 @@ class LatencySetting:
     sequence: int | None = None
     phase: str | None = None
     experts: str | None = None
+    clock: str | None = None
     budget_ms: int | None = None
     resource: str | None = None
     name: str | None = None
@@ -163,6 +166,7 @@ def _faults(values: Mapping[str, Any]) -> list[str]:
         word = values.get(key)
         if word is not None and not (isinstance(word, str) and _NAME.fullmatch(word)):
             faults.append(f"{key}={word} must be a letter, then letters, digits, '_', '-' or '.'")
+    faults += _clock_faults(values)
     known_device = device is None or (isinstance(device, str) and _DEVICE.fullmatch(device) is not None)
     if not known_device:
         hint = f"; did you mean 'cpu:{device}'?" if device in list_backends() else did_you_mean(device, ["cpu", "cuda"])
@@ -192,4 +196,18 @@ def _faults(values: Mapping[str, Any]) -> list[str]:
         faults.append(f"unknown dtype {dtype!r}{near}; allowed: {', '.join(ALL_DTYPES)}")
     elif entry and dtype not in entry.dtypes:
         faults.append(f"backend {backend!r} does not run {dtype}; allowed there: {', '.join(entry.dtypes)}")
+    return faults
+
+
+def _clock_faults(values: Mapping[str, Any]) -> list[str]:
+    clock = values.get("clock")
+    if clock is None:
+        return []
+    if clock != "cpu":
+        return [f"unknown clock {clock!r}; allowed: cpu (without it, the time on the wall)"]
+    faults = []
+    if str(values.get("device", "cpu")) != "cpu":
+        faults.append("clock=cpu does not see what a GPU does; leave it out")
+    if values.get("threads", 1) != 1:
+        faults.append("clock=cpu is of one thread: the times of several would add up; give threads=1, or leave it out")
     return faults

@@ -21,11 +21,17 @@ FIRST_POSITION = 2
 
 
 class Attention(nn.Module):
-    """Attention with queries, keys and values of one fixed width, however wide its inputs are."""
+    """Attention with queries, keys and values of one fixed width, however wide its inputs are.
 
-    def __init__(self, width: int, memory_width: int, inner: int, heads: int, linear: Make) -> None:
+    Attributes:
+        heads: Number of heads.
+        dropout: Of the attention's weights; applied within the kernel, and here for its probability and mode.
+    """
+
+    def __init__(self, width: int, memory_width: int, inner: int, heads: int, dropout: float, linear: Make) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = nn.Dropout(dropout)
         self.q = linear(width, inner)
         self.k = linear(memory_width, inner)
         self.v = linear(memory_width, inner)
@@ -41,8 +47,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """Attend; ``mask`` is True where a key may be seen."""
+        p = self.dropout.p if self.training else 0.0
         y = functional.scaled_dot_product_attention(
-            self.split(self.q(x)), keys, values, attn_mask=mask, is_causal=causal
+            self.split(self.q(x)), keys, values, attn_mask=mask, dropout_p=p, is_causal=causal
         )
         result: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return result
@@ -51,20 +58,25 @@ class Attention(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward network, each with a shortcut and then normalised."""
 
-    def __init__(self, width: int, inner: int, heads: int, ffn: int, dropout: float, linear: Make, norm: Make) -> None:
+    def __init__(self, side: Mapping[str, Any], inner: int, layer: Mapping[str, int], linear: Make, norm: Make) -> None:
         super().__init__()
-        self.attention = Attention(width, width, inner, heads, linear)
+        width, ffn = side["width"], layer["ffn"]
+        self.attention = Attention(width, width, inner, layer["heads"], side.get("attention_dropout", 0.0), linear)
         self.attention_norm = norm(width)
         self.fc1 = linear(width, ffn)
         self.fc2 = linear(ffn, width)
         self.norm = norm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.activation_dropout = (
+            nn.Dropout(side["dropout"]),
+            nn.Dropout(side.get("activation_dropout", 0.0)),
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map ``[n, length, width]`` to the same shape."""
         keys, values = self.attention.keys(x)
         x = self.attention_norm(x + self.dropout(self.attention(x, keys, values, mask, False)))
-        result: Tensor = self.norm(x + self.dropout(self.fc2(functional.relu(self.fc1(x)))))
+        hidden = self.activation_dropout(functional.relu(self.fc1(x)))
+        result: Tensor = self.norm(x + self.dropout(self.fc2(hidden)))
         return result
 
 
@@ -73,24 +85,27 @@ class DecoderLayer(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        side: Mapping[str, Any],
         memory_width: int,
         inner: int,
         layer: Mapping[str, int],
-        dropout: float,
         linear: Make,
         norm: Make,
     ) -> None:
         super().__init__()
+        width, dropout = side["width"], side.get("attention_dropout", 0.0)
         self.memories = layer["memories"]
-        self.attention = Attention(width, width, inner, layer["heads"], linear)
+        self.attention = Attention(width, width, inner, layer["heads"], dropout, linear)
         self.attention_norm = norm(width)
-        self.cross = Attention(width, memory_width, inner, layer["cross_heads"], linear)
+        self.cross = Attention(width, memory_width, inner, layer["cross_heads"], dropout, linear)
         self.cross_norm = norm(width)
         self.fc1 = linear(width, layer["ffn"])
         self.fc2 = linear(layer["ffn"], width)
         self.norm = norm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.activation_dropout = (
+            nn.Dropout(side["dropout"]),
+            nn.Dropout(side.get("activation_dropout", 0.0)),
+        )
 
     def forward(
         self, x: Tensor, memory: tuple[Tensor, Tensor], mask: Tensor | None, past: tuple[Tensor, Tensor] | None
@@ -104,7 +119,8 @@ class DecoderLayer(nn.Module):
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
         x = self.attention_norm(x + self.dropout(self.attention(x, keys, values, None, past is None)))
         x = self.cross_norm(x + self.dropout(self.cross(x, memory[0], memory[1], mask, False)))
-        x = self.norm(x + self.dropout(self.fc2(functional.relu(self.fc1(x)))))
+        hidden = self.activation_dropout(functional.relu(self.fc1(x)))
+        x = self.norm(x + self.dropout(self.fc2(hidden)))
         return x, (keys, values)
 
 
@@ -113,7 +129,9 @@ class TranslationTransformer(nn.Module):
 
     Args:
         config: ``vocab_size``, ``source_vocab_size`` (None for shared embeddings), ``positions``, ``inner``,
-            ``encoder`` and ``decoder``: ``width``, ``dropout``, ``layers``.
+            ``encoder`` and ``decoder``: ``width``, ``layers``, ``dropout`` (of what is added to a shortcut and of
+            embeddings), and where they are not 0 ``attention_dropout`` (of the attention's weights) and
+            ``activation_dropout`` (of hidden activations).
         linear: Makes linear layers of input and output widths.
         norm: Makes normalisations of a width.
         embedding: Makes tables of tokens and width; only their ``weight`` is used.
@@ -138,12 +156,10 @@ class TranslationTransformer(nn.Module):
         self.source_tokens = None if shared else embedding(config["source_vocab_size"], self.encoder_width)
         self.register_buffer("positions", sinusoids(config["positions"], width))
         self.encoder_layers = nn.ModuleList(
-            EncoderLayer(self.encoder_width, inner, layer["heads"], layer["ffn"], encoder["dropout"], linear, norm)
-            for layer in encoder["layers"]
+            EncoderLayer(encoder, inner, layer, linear, norm) for layer in encoder["layers"]
         )
         self.decoder_layers = nn.ModuleList(
-            DecoderLayer(self.decoder_width, self.encoder_width, inner, layer, decoder["dropout"], linear, norm)
-            for layer in decoder["layers"]
+            DecoderLayer(decoder, self.encoder_width, inner, layer, linear, norm) for layer in decoder["layers"]
         )
         self.encoder_dropout, self.decoder_dropout = nn.Dropout(encoder["dropout"]), nn.Dropout(decoder["dropout"])
         self.encoder_depth, self.decoder_depth = len(self.encoder_layers), len(self.decoder_layers)

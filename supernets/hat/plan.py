@@ -22,6 +22,26 @@ def memories_of(cross: int) -> int:
     return 1 if cross < 0 else cross + 1
 
 
+def check_options(config: Mapping[str, Any]) -> None:
+    """Check numbers.
+
+    Raises:
+        SupernetError: One that is not allowed.
+    """
+    least = {"vocab_size": 5, "inner": 1, "max_length": 1, "length": 1, "beam": 1}
+    if config["source_vocab_size"] is not None:
+        least["source_vocab_size"] = 5
+    for name, minimum in least.items():
+        value = config[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise SupernetError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    if config["length"] > config["max_length"]:
+        raise SupernetError(f"length={config['length']} is more than max_length={config['max_length']}")
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
+        if not 0 <= config[name] < 1:
+            raise SupernetError(f"{name} must be at least 0 and below 1, got {config[name]!r}")
+
+
 def check_space(space: SearchSpace, inner: int) -> None:
     """Check that a space is one of translation Transformers.
 

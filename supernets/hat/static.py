@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Mapping
 from pprint import pformat
 from typing import Any
@@ -31,8 +32,24 @@ def with_weights(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Tran
 
 
 def traced(model: TranslationTransformer) -> nn.Module:
-    """Return the network as a ``torch.fx.GraphModule`` of torch's own layers, with the same state dict."""
-    return fx.GraphModule(model, _Tracer().trace(model), "TranslationTransformer")
+    """Return the network as a ``torch.fx.GraphModule`` of torch's own layers, with the same state dict.
+
+    Its forward pass is recorded once, for both modes.
+    """
+    graph = _Tracer().trace(model.train())
+    for node in list(graph.nodes):
+        if node.kwargs.get("dropout_p"):
+            _follow_the_mode(graph, node)
+    return fx.GraphModule(model, graph, "TranslationTransformer")
+
+
+def _follow_the_mode(graph: fx.Graph, node: fx.Node) -> None:
+    """Let a recorded attention drop out weights in train mode alone: its probability was recorded as a number."""
+    *_, (name, _) = node.meta["nn_module_stack"].values()
+    with graph.inserting_before(node):
+        mode = graph.call_function(getattr, (graph.get_attr(f"{name}.dropout"), "training"))
+        now = graph.call_function(operator.mul, (mode, node.kwargs["dropout_p"]))
+    node.kwargs = {**node.kwargs, "dropout_p": now}
 
 
 def rebuild_source(config: Mapping[str, Any]) -> str:

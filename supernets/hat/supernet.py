@@ -19,7 +19,7 @@ from supernets.errors import SupernetError
 from supernets.hat import static
 from supernets.hat.beam import Translator, beam_search
 from supernets.hat.network import FIRST_POSITION, Attention, DecoderLayer, EncoderLayer, TranslationTransformer
-from supernets.hat.plan import Costs, check_space, network_config
+from supernets.hat.plan import Costs, check_options, check_space, network_config
 from supernets.mixture import RoutedBlock
 from supernets.registry import register_family
 
@@ -34,18 +34,21 @@ class HatSupernet(Supernet):
     Wang et al., HAT, ACL 2020, arXiv:2005.14187. Weights are prefixes: the first columns of the embeddings, the first
     neurons, the first layers. Queries, keys and values keep their width, so fewer heads are wider ones. A decoder layer
     attends to the last one, two or three encoder layers, joined along the sequence. Dropout falls with the width, in
-    proportion. Inputs go by name: ``input_ids``, ``attention_mask``, ``decoder_input_ids``. HAT's dropout of attention
-    weights is not there.
+    proportion; that of attention weights, as in HAT, stays. Inputs go by name: ``input_ids``, ``attention_mask``,
+    ``decoder_input_ids``.
 
     Args:
         space: A space of `search_spaces.hat_space`, or its JSON.
         vocab_size: Tokens of the target, and of the source where the next is None.
         source_vocab_size: Tokens of a vocabulary of the source's own.
         inner: Width of queries, keys and values.
-        dropout: Probability at the largest width, in train mode.
+        dropout: Probability at the largest width, in train mode, for embeddings and what is added to shortcuts.
+        attention_dropout: Probability for the weights of attention, at every width.
+        activation_dropout: Probability at the largest width for hidden activations of feed-forward networks.
         max_length: Most tokens of a source or target.
         length: Tokens of example inputs; costs and latencies are of so many.
         beam: Hypotheses of the beam search that is timed.
+        vocabulary: What tells the vocabulary from others of its size, where that is known.
 
     Raises:
         SupernetError: Options that do not fit together.
@@ -61,9 +64,12 @@ class HatSupernet(Supernet):
         source_vocab_size: int | None = None,
         inner: int = 512,
         dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
         max_length: int = 1024,
         length: int = 30,
         beam: int = 5,
+        vocabulary: str | None = None,
     ) -> None:
         super().__init__()
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_json(space)
@@ -72,11 +78,15 @@ class HatSupernet(Supernet):
             "source_vocab_size": source_vocab_size,
             "inner": inner,
             "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
             "max_length": max_length,
             "length": length,
             "beam": beam,
         }
-        _check_options(self._config)
+        if vocabulary is not None:
+            self._config["vocabulary"] = vocabulary
+        check_options(self._config)
         check_space(self.space, inner)
         self.vocab_size, self.max_length, self.length, self.beam = vocab_size, max_length, length, beam
         self.source_vocab_size = vocab_size if source_vocab_size is None else source_vocab_size
@@ -103,7 +113,9 @@ class HatSupernet(Supernet):
             "inner": self._config["inner"],
         } | network_config(self.space, arch, whole)
         for side, gene in (("encoder", "enc_embed"), ("decoder", "dec_embed")):
-            config[side]["dropout"] = self._config["dropout"] * arch[gene] / self._largest[gene]
+            share = arch[gene] / self._largest[gene]
+            config[side]["attention_dropout"] = self._config["attention_dropout"]
+            config[side] |= {name: self._config[name] * share for name in ("dropout", "activation_dropout")}
         return config
 
     # -- switching -----------------------------------------------------------------------------------
@@ -131,9 +143,9 @@ class HatSupernet(Supernet):
         if source is not None:
             source.set_active(e)
         for module, layer in zip(model.encoder_layers, encoder["layers"], strict=True):
-            _activate_encoder_layer(cast("EncoderLayer", module), layer, e, inner, encoder["dropout"])
+            _activate_encoder_layer(cast("EncoderLayer", module), layer, encoder, inner)
         for module, layer in zip(model.decoder_layers, decoder["layers"], strict=True):
-            _activate_decoder_layer(cast("DecoderLayer", module), layer, d, e, inner, decoder["dropout"])
+            _activate_decoder_layer(cast("DecoderLayer", module), layer, decoder, e, inner)
         self._active = canonical
         self._switch_mixture(canonical)
 
@@ -346,38 +358,26 @@ def _activate_attention(layer: Attention, width: int, memory_width: int, inner: 
         part.set_active(*shape)
 
 
-def _activate_ffn(layer: EncoderLayer | DecoderLayer, width: int, ffn: int, dropout: float) -> None:
+def _activate_ffn(layer: EncoderLayer | DecoderLayer, side: Mapping[str, Any], ffn: int) -> None:
+    width = side["width"]
     layer.fc1.set_active(width, ffn)
     layer.fc2.set_active(ffn, width)
     layer.norm.set_active(width)
     layer.attention_norm.set_active(width)
-    layer.dropout.p = dropout
+    layer.dropout.p, layer.activation_dropout.p = side["dropout"], side["activation_dropout"]
 
 
-def _activate_encoder_layer(layer: EncoderLayer, to: Mapping[str, int], width: int, inner: int, dropout: float) -> None:
-    _activate_attention(layer.attention, width, width, inner, to["heads"])
-    _activate_ffn(layer, width, to["ffn"], dropout)
+def _activate_encoder_layer(layer: EncoderLayer, to: Mapping[str, int], side: Mapping[str, Any], inner: int) -> None:
+    _activate_attention(layer.attention, side["width"], side["width"], inner, to["heads"])
+    _activate_ffn(layer, side, to["ffn"])
 
 
 def _activate_decoder_layer(
-    layer: DecoderLayer, to: Mapping[str, int], width: int, memory_width: int, inner: int, dropout: float
+    layer: DecoderLayer, to: Mapping[str, int], side: Mapping[str, Any], memory_width: int, inner: int
 ) -> None:
+    width = side["width"]
     layer.memories = to["memories"]
     _activate_attention(layer.attention, width, width, inner, to["heads"])
     _activate_attention(layer.cross, width, memory_width, inner, to["cross_heads"])
     layer.cross_norm.set_active(width)
-    _activate_ffn(layer, width, to["ffn"], dropout)
-
-
-def _check_options(config: Mapping[str, Any]) -> None:
-    least = {"vocab_size": 5, "inner": 1, "max_length": 1, "length": 1, "beam": 1}
-    if config["source_vocab_size"] is not None:
-        least["source_vocab_size"] = 5
-    for name, minimum in least.items():
-        value = config[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise SupernetError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-    if config["length"] > config["max_length"]:
-        raise SupernetError(f"length={config['length']} is more than max_length={config['max_length']}")
-    if not 0 <= config["dropout"] < 1:
-        raise SupernetError(f"dropout must be at least 0 and below 1, got {config['dropout']!r}")
+    _activate_ffn(layer, side, to["ffn"])

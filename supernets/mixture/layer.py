@@ -54,6 +54,10 @@ class RoutedLayer(ElasticModule):
     owner: MixableModule
     router: Router | None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, which remembers nothing: what is remembered is as large as the layer."""
+        return {**self.__dict__, "_cache": {}}
+
     def tensors(self, name: str) -> list[nn.Parameter]:
         """Return a parameter of every expert, the layer's own first."""
         own = cast("nn.Parameter", self.owner._parameters[name])

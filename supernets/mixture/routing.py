@@ -14,7 +14,7 @@ from supernets.mixture.router import Activations, Router, RouterWeights
 from supernets.mixture.switch import Switch, optimiser_steps
 from supernets.mixture.window import Window
 
-KEPT = 8  # architectures that are remembered in train mode: those of a sandwich step
+KEPT = 8  # architectures that are remembered in train mode, each as large as an expert: those of a sandwich step
 Stamp = tuple[Any, ...]
 
 

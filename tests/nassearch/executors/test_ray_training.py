@@ -38,7 +38,7 @@ def cluster() -> Iterator[Cluster]:
     cluster.close()
 
 
-def vit(task: Any) -> Supernet:
+def vit(task: Any, mixture: str = "none") -> Supernet:
     from transformers import ViTConfig, ViTForImageClassification
 
     channels, size, _ = task.input_shape
@@ -56,7 +56,7 @@ def vit(task: Any) -> Supernet:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return convert(ViTForImageClassification(config))
+        return convert(ViTForImageClassification(config), mixture=mixture)
 
 
 def problem(small_task: str, **changes: Any) -> Any:
@@ -88,13 +88,15 @@ def finished(case: Any, net: Supernet, folder: Path | None) -> dict[str, torch.T
     return dict(net.state_dict())
 
 
-def test_two_workers_train_like_this_process(cluster: Cluster, small_task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mixture", ["none", "neuron"])
+def test_two_workers_train_like_this_process(cluster: Cluster, small_task: str, tmp_path: Path, mixture: str) -> None:
     case = problem(small_task)
     seen: list[int] = []
-    train_on_ray(case, vit(case.task), tmp_path / "training", TWO, lambda state: seen.append(state.step))
+    train_on_ray(case, vit(case.task, mixture), tmp_path / "training", TWO, lambda state: seen.append(state.step))
     assert seen[-1] == 5
-    got = finished(case, vit(case.task), tmp_path / "training")
-    wanted = finished(case, vit(case.task), None)
+    got = finished(case, vit(case.task, mixture), tmp_path / "training")
+    wanted = finished(case, vit(case.task, mixture), None)
+    assert any(".experts." in name for name in wanted) is (mixture != "none")
     for name, tensor in wanted.items():
         torch.testing.assert_close(got[name], tensor, atol=1e-5, rtol=0)
 

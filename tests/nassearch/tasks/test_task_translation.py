@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from nassearch.config import make_config
 from nassearch.errors import ConfigError, DataError
 from nassearch.evaluation import EvaluationSettings, SupernetEvaluator, inputs_fault
+from nassearch.finetuning import FinetuneSettings
+from nassearch.problem import make_problem
 from nassearch.tasks import from_payload, make_task
 from nassearch.tasks.translations import corpus_bleu
 from predictors import LatencySetting
 from search_spaces import hat_space
-from supernets import build
+from supernets import Supernet, build, save
 from supernets.hat import HatSupernet
+from supernets.mixture import MixtureSpec
 from supernets.training import TrainSettings, method_settings, train
 
 GERMAN = ["hund", "katze", "haus", "baum", "rot", "blau", "gross", "klein"]
@@ -120,6 +125,22 @@ def test_batches_of_a_number_of_tokens(folder):
     assert from_payload(*task.to_payload()).training_data(64).steps_per_epoch == data.steps_per_epoch
     lengthy = make_task(spec(folder, ",tokens=1")).training_data(64)
     assert {len(b.targets) for b in lengthy.batches(0)} == {1}  # a pair of more tokens is a batch by itself
+
+
+def test_a_number_of_pairs_beside_a_number_of_tokens_is_refused(folder):
+    task = make_task(spec(folder, ",tokens=60"))
+    wanted = r"batch_size=16 and tokens=60 of task .* both say how large a training batch is; leave one of them out"
+    given = {"space": "hat-multi30k", "objectives": ["nll:min"], "task": task.spec, "train": {"batch_size": 16}}
+    with pytest.raises(ConfigError, match=wanted):
+        make_problem(make_config(given))
+    assert make_problem(make_config(given | {"train": {}})).task.batch_tokens == 60
+    assert make_problem(make_config(given | {"task": spec(folder)})).training_batch_size == 16
+    run = SimpleNamespace(config=SimpleNamespace(train=SimpleNamespace(batch_size=None)))
+    with pytest.raises(ConfigError, match=wanted):
+        FinetuneSettings(batch_size=16).inputs_of_a_step(run, task)
+    assert FinetuneSettings().inputs_of_a_step(run, task) == 64
+    assert task.describe_training_batches(64) == {"batch_tokens": 60}  # what fine-tunings and gaps record
+    assert make_task(spec(folder)).describe_training_batches(64) == {"batch_size": 64}
 
 
 def test_tokenised_once(folder, tmp_path, monkeypatch):
@@ -229,6 +250,27 @@ def test_faults_of_the_vocabulary(folder, tmp_path):
     assert "by name" in str(inputs_fault(build("mobilenetv3-tiny"), task))
 
 
+def test_a_supernet_of_another_vocabulary_of_the_size_is_refused(folder, tmp_path):
+    """Of another seed, say: its training pairs, and so its subwords, are others."""
+    first, second = (make_task(spec(folder, ",train=90"), seed=s) for s in (0, 1))
+    assert first.model_options["vocab_size"] == second.model_options["vocab_size"]
+    known = {"vocab_size": 60, "vocabulary": first.model_options["vocabulary"]}
+    save(build("hat-multi30k", **known), tmp_path / "known")
+    save(build("hat-multi30k", vocab_size=60), tmp_path / "unknown")
+    file = tmp_path / "m.model"
+    file.write_bytes(first.arrays["model"].tobytes())
+    given = {"space": "hat-multi30k", "objectives": ["nll:min"], "supernet": tmp_path / "known"}
+
+    def built(seed: int, task: str, **more: object) -> Supernet:
+        return make_problem(make_config(given | {"task": task, "seed": seed} | more)).build_supernet()
+
+    assert built(0, spec(folder, ",train=90")).config()["vocabulary"] == known["vocabulary"]
+    with pytest.raises(ConfigError, match=r"it has vocabulary=\w{16}, the task needs vocabulary=\w{16}"):
+        built(1, spec(folder, ",train=90"))
+    built(1, f"translation:multi30k:{folder},max_length=30,vocabulary={file}")
+    built(1, spec(folder, ",train=90"), supernet=tmp_path / "unknown")
+
+
 def test_loss_ignores_padding(folder):
     task = make_task(spec(folder))
     (batch,) = task.batches("search", 64)
@@ -307,12 +349,26 @@ def test_trained_and_scored(folder, monkeypatch):
     assert timed[0](**net.example_inputs(arch, sequence=8)).shape == (1, 8)
 
 
-@pytest.mark.parametrize("method", ["single-path", "sandwich"])
-def test_resumed_training_ends_alike(folder, tmp_path, method):
-    task = make_task(spec(folder))
+@pytest.mark.parametrize(
+    ("method", "more", "mixture"),
+    [
+        ("single-path", "", None),
+        ("sandwich", "", None),
+        ("sandwich", ",tokens=240", "neuron"),
+        ("single-path", ",tokens=240", "layer"),
+    ],
+)
+def test_resumed_training_ends_alike(folder, tmp_path, method, more, mixture):
+    task = make_task(spec(folder, more))
+
+    def made() -> HatSupernet:
+        net = supernet(60)
+        if mixture is not None:
+            net.mix(MixtureSpec(mixture, 2))
+        return net
 
     def run(where: Path, stop_at: int | None) -> dict[str, torch.Tensor]:
-        net = supernet(60)
+        net = made()
 
         class Stop(Exception):
             pass
@@ -325,14 +381,16 @@ def test_resumed_training_ends_alike(folder, tmp_path, method):
         for attempt in range(2 if stop_at else 1):
             calls: list[object] = []
             if attempt:
-                net, stop_at = supernet(60), None
+                net, stop_at = made(), None
             try:
-                train(
+                report = train(
                     net, task.training_data(32), task.loss, method=method, checkpoint_dir=where, resume=True,
                     settings=settings(epochs=2, checkpoint_every=3), progress=progress,
                 )  # fmt: skip
             except Stop:
                 continue
+            assert (report.resumed_from or 0) % 3 == 0
+            assert bool(report.resumed_from) == bool(attempt)
         return net.state_dict()
 
     whole, resumed = run(tmp_path / "a", None), run(tmp_path / "b", 5)

@@ -76,7 +76,7 @@ def test_all_faults_come_together():
     assert len(e.value.faults) == 7
     for part in ("1x", "did you mean 'onnxruntime'", "did you mean 'threads'", "batch=0", "twice", "float32", "'oops'"):
         assert part in text
-    assert "allowed keys: batch, threads, dtype, resolution, sequence, phase, experts, budget_ms" in text
+    assert "allowed keys: batch, threads, dtype, resolution, sequence, phase, experts, clock, budget_ms" in text
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,16 @@ def test_settings_and_backends_are_listed_without_torch():
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert {"eager", "cudagraph", "compile", "onnxruntime"} <= set(list_backends())
+
+
+def test_a_clock_of_the_processor_is_of_one_thread_of_a_cpu():
+    setting = LatencySetting.parse("cpu:eager,clock=cpu")
+    assert LatencySetting.parse(str(setting)) == LatencySetting.from_json(setting.to_json()) == setting
+    assert setting != LatencySetting.parse("cpu:eager")
+    for text, message in (
+        ("cpu:eager,clock=sun", "unknown clock 'sun'; allowed: cpu"),
+        ("cpu:eager,clock=cpu,threads=2", "give threads=1"),
+        ("cuda:eager,clock=cpu", "does not see what a GPU does"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            LatencySetting.parse(text)

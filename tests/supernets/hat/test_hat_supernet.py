@@ -46,6 +46,13 @@ class TestHatTwoVocabularies(TestHat):
         return tiny(source_vocab_size=31)
 
 
+class TestHatWithEveryDropout(TestHat):
+    n_architectures = 3
+
+    def make(self):
+        return tiny(attention_dropout=0.3, activation_dropout=0.2)
+
+
 @pytest.fixture
 def net():
     net = tiny().eval()
@@ -198,6 +205,58 @@ def test_dropout_falls_with_the_width(net):
     net.activate(arch | {"dec_embed": 16})
     assert net.model.encoder_layers[0].dropout.p == pytest.approx(0.1)
     assert net.model.decoder_layers[0].dropout.p == pytest.approx(0.1 * 16 / 24)
+
+
+def test_dropout_of_hidden_activations_falls_with_the_width_that_of_attention_does_not():
+    net = tiny(dropout=0.0, attention_dropout=0.3, activation_dropout=0.2)
+    (arch,) = net.space.decode(net.space.largest[None])
+    net.activate(arch | {"dec_embed": 16})
+    layer = net.model.decoder_layers[0]
+    assert layer.activation_dropout.p == pytest.approx(0.2 * 16 / 24)
+    assert [a.dropout.p for a in (layer.attention, layer.cross, net.model.encoder_layers[0].attention)] == [0.3] * 3
+
+
+@pytest.mark.parametrize("kind", ["attention_dropout", "activation_dropout"])
+def test_each_dropout_acts_in_train_mode_alone(kind):
+    net = tiny(dropout=0.0, **{kind: 0.3})
+    plain = tiny(dropout=0.0)
+    plain.load_state_dict(net.state_dict())
+    inputs = net.example_inputs(batch_size=2)
+    with torch.no_grad():
+        assert torch.equal(net.eval()(**inputs), plain(**inputs))
+        assert not torch.equal(net.train()(**inputs), plain(**inputs))
+        assert torch.equal(plain.train()(**inputs), plain.eval()(**inputs))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_extracted_subnet_drops_out_what_the_supernet_does(training):
+    """Whichever mode it was extracted in: its forward pass is recorded once."""
+    net = tiny(dropout=0.1, attention_dropout=0.3, activation_dropout=0.2).train(training)
+    randomise(net)
+    arch = architectures(net)[1]
+    alone, inputs = net.extract(arch), net.example_inputs(batch_size=2)
+    inputs["attention_mask"][1, 3:] = 0
+    with torch.no_grad(), net.activated(arch):
+        for mode in (True, False):
+            net.train(mode)
+            alone.train(mode)
+            torch.manual_seed(5)
+            expected = net(**inputs)
+            torch.manual_seed(5)
+            torch.testing.assert_close(alone(**inputs), expected, atol=1e-5, rtol=1e-5)
+            close = torch.allclose(alone(**inputs), expected, atol=1e-5)
+            assert close is not mode  # with other random numbers
+
+
+def test_hats_own_recipe_is_the_default():
+    import inspect
+
+    from supernets.hat import sizes
+
+    names = ("dropout", "attention_dropout", "activation_dropout")
+    for size, expected in ((sizes.hat_wmt, (0.3, 0.1, 0.0)), (sizes.hat_iwslt, (0.375, 0.0, 0.0))):
+        given = inspect.signature(size).parameters
+        assert tuple(given[name].default for name in names) == expected
 
 
 def hat_state(net, separate=False):

@@ -20,15 +20,20 @@ ALL = ["mobilenetv3-tiny", "hat", *sorted({*NETS[2:], *(set(MODELS) - set(VARIAN
 KINDS = ["layer", "neuron"]
 
 
-def make_net(name: str, mixture: str | None, *, experts: int = 2, random: bool = True, **options: Any) -> Supernet:
-    """Return a supernet in eval mode, the same at each call; with ``random`` every weight of it matters."""
+def make_net(
+    name: str, mixture: str | None, *, experts: int = 2, random: bool = True, dropout: float = 0.1, **options: Any
+) -> Supernet:
+    """Return a supernet in eval mode, the same at each call; with ``random`` every weight of it matters.
+
+    Dropout is that of ``hat`` alone.
+    """
     torch.manual_seed(3)
     plain = mixture is None
     choices: dict[str, Any] = {} if plain else {"mixture": mixture, "experts": experts, "mixture_options": options}
     if name == "mobilenetv3-tiny":
         net = build(name, **choices).eval()
     elif name == "hat":
-        net = hat_net()
+        net = hat_net(dropout)
         if mixture is not None:
             net.mix(MixtureSpec(mixture, experts, **options))
         net.eval()
@@ -42,12 +47,12 @@ def make_net(name: str, mixture: str | None, *, experts: int = 2, random: bool =
     return net
 
 
-def hat_net() -> Supernet:
+def hat_net(dropout: float = 0.1) -> Supernet:
     """Return a tiny translation supernet."""
     space = hat_space(
         "hat-test", embeds=(24, 16), ffns=(32, 20), heads=(4, 2), encoder_layers=(3,), decoder_layers=(2, 1)
     )
-    return HatSupernet(space=space, vocab_size=40, inner=16, max_length=20, length=6, beam=3)
+    return HatSupernet(space=space, vocab_size=40, inner=16, max_length=20, length=6, beam=3, dropout=dropout)
 
 
 def output(net: Supernet, batch_size: int = 2) -> Tensor:

@@ -363,10 +363,33 @@ def test_a_copy_remembers_nothing() -> None:
     net = make_net("bert", "neuron").train()
     backward(net)
     copied = copy.deepcopy(net)
-    assert all(not layer.routing._cache for layer in layers(copied))
+    assert all(remembered(layer) == 0 for layer in layers(copied))
+    assert all(remembered(layer) > 0 for layer in layers(net))
     mine, theirs = ({id(p) for p in n.parameters()} for n in (net, copied))
     assert not mine & theirs
     assert all(id(p) in theirs for layer in layers(copied) for p in layer.routing.router.parameters())
+
+
+@every_kind
+@pytest.mark.parametrize("training", [True, False])
+def test_a_copy_and_its_original_go_their_own_ways(kind: str, training: bool) -> None:
+    net = make_net("hat", kind, dropout=0.0).train(training)
+    first, second = architectures(net, 2)
+    net.activate(first)
+    expected = output(net)
+    copied = copy.deepcopy(net)
+    assert torch.equal(output(copied), expected)
+    with torch.no_grad():
+        for parameter in copied.mixture.parameters():
+            parameter.add_(0.1)
+    assert not torch.equal(output(copied), expected)
+    copied.activate(second)
+    other = output(copied)
+    assert torch.equal(output(net), expected)
+    net.activate(second)
+    assert not torch.equal(output(net), other)
+    copied.load_state_dict(net.state_dict())
+    assert torch.equal(output(copied), output(net))
 
 
 def remembered(layer: RoutedLayer) -> int:
