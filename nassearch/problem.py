@@ -346,12 +346,8 @@ def training_settings(config: RunConfig, task: Task) -> TrainSettings | None:
     given = dict(config.train.settings)
     unknown = sorted(set(given) - allowed)
     if unknown:
-        raise ConfigError(
-            [
-                f"unknown setting 'train.settings.{n}'{did_you_mean(n, allowed)}; allowed: {sorted(allowed)}"
-                for n in unknown
-            ]
-        )
+        told = f"allowed: {sorted(allowed)}"
+        raise ConfigError([f"unknown setting 'train.settings.{n}'{did_you_mean(n, allowed)}; {told}" for n in unknown])
     defaults = {k: v for k, v in task.training_defaults.items() if k in allowed}
     if "steps" in given:
         defaults.pop("epochs", None)

@@ -53,7 +53,8 @@ class Raises(nn.Module):
 
 def test_a_sleeping_module_takes_no_processor_time():
     got = measure_latency(Sleeper(0.01), (torch.zeros(1, 2),), LatencySetting.parse("cpu:eager,clock=cpu"))
-    assert 0 < got.median_ms < 5 and got.n >= 10
+    assert 0 < got.median_ms < 5
+    assert got.n >= 10
     assert got.elapsed_s > 0.1  # budgets are time on the wall
 
 
