@@ -10,6 +10,7 @@ import torch
 from test_experts_operators import configured, logits
 from tiny_moe import batches, make_moe
 
+from search_spaces import InvalidArchitecture
 from supernets import SupernetError, convert
 from supernets.experts import factored, get_operator, weights
 from supernets.low_rank import PlainAdapters
@@ -138,11 +139,16 @@ def test_faults_of_its_options_are_told() -> None:
 
 @pytest.mark.parametrize("choice", [{"keep": 1, "k": 1}, {"keep": 2, "shared": 1, "k": 1}])
 def test_blocks_that_keep_protected_experts_alone_have_no_factors(choice: dict[str, int]) -> None:
+    """Nobody can be merged into protected experts: factors come to the same as dropping, the one row of both."""
     net: Any = convert(
         make_moe("olmoe"), calibration=batches(), keep=[1, 2, 8], k=[1, 2, 3], width=[16], shared=[0, 1],
         operators=["drop", "mc-smoe"],
     )  # fmt: skip
     arch = configured(net, op="mc-smoe", **choice)
-    net.activate(arch)
-    assert any(b.setting.plan.factors is None for b in net.blocks)
-    torch.testing.assert_close(net.extract(arch)(**batches()[0]).logits, logits(net, batches()[0]))
+    with pytest.raises(InvalidArchitecture, match="forbids the combination") as told:
+        net.activate(arch)
+    sealed = str(told.value).partition("'keep.")[2][0]
+    dropped = {**arch, f"op.{sealed}": "drop"}
+    net.activate(dropped)
+    assert net.blocks[int(sealed)].setting.plan.factors is None
+    torch.testing.assert_close(net.extract(dropped)(**batches()[0]).logits, logits(net, batches()[0]))
