@@ -51,6 +51,8 @@ WAYS: dict[str, tuple[str, dict[str, Any], int, Mixed]] = {
     "neuron-single-path": ("single-path", {}, 3, NEURON),
     "hat-9x": ("single-path", {}, 9, {}),
     "sandwich-3x": ("sandwich", SANDWICH, 3, {}),
+    "three-random": ("random-subnets", {"random_subnets": 3, "distillation": False}, 1, {}),
+    "ends": ("sandwich", {"random_subnets": 0, "distillation": False}, 1, {}),
     "neuron-3x": ("sandwich", SANDWICH, 3, NEURON),
 }
 EPOCHS, BATCH = 2, 32
@@ -110,9 +112,9 @@ def run_job(way: str, seed: int, args: argparse.Namespace) -> None:
     if not any((r["way"], r["seed"]) == (way, str(seed)) for r in read_rows(training)):
         score = SupernetEvaluator(run.supernet(), run.task(), recipe.problem.evaluation_settings()).score
         ends = [score(a, "search")[METRIC] for a in run.space.decode(np.stack([run.space.largest, run.space.smallest]))]
-        method, _, times, _ = WAYS[way]
+        method, options, times, _ = WAYS[way]
         steps = times * EPOCHS * recipe.problem.task.training_data(BATCH).steps_per_epoch
-        passes = steps * (1 if method == "single-path" else 3)
+        passes = steps * (options.get("random_subnets", 1) + 2 * (method == "sandwich"))
         row = [way, seed, method, times * EPOCHS, steps, passes, f"{spent:.0f}", *(f"{e:.4f}" for e in ends), machine()]
         append_row(training, TRAINED, row)
     if args.train_only:

@@ -1,13 +1,13 @@
 """A plugin: a translation space and supernet so small that one network is trained in some fifteen seconds.
 
 And a task whose pairs and vocabulary do not depend on the run's seed, so that supernets of several seeds, which differ
-in first weights, order of the data and sampled subnets, are of the same data.
+in first weights, order of the data and sampled subnets, are of the same data; and the sandwich without its ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nassearch.tasks.options import TaskRequest
 from nassearch.tasks.registry import list_tasks, register_task
@@ -15,12 +15,15 @@ from search_spaces import SearchSpace, get_space, register_space
 from search_spaces.hat import hat_space
 from supernets.hat import HatSupernet
 from supernets.registry import register_supernet
+from supernets.training.methods import register_method
+from supernets.training.sampling import sample_subnets
+from supernets.training.sandwich import Sandwich
 
 if TYPE_CHECKING:
     from nassearch.tasks import Task
 
 NAME = "hat-tiny"
-SAME_PAIRS = "same-pairs-translation"
+SAME_PAIRS, RANDOM = "same-pairs-translation", "random-subnets"
 _TRANSLATION = next(task for task in list_tasks() if task.name == "translation")
 
 
@@ -61,3 +64,12 @@ def supernet(*, vocab_size: int = 1000, dropout: float = 0.0, max_length: int = 
 def same_pairs(request: TaskRequest) -> Task:
     """Translation whose pairs, splits and vocabulary are those of seed 0, whatever the run's seed."""
     return _TRANSLATION.build(replace(request, seed=0))
+
+
+@register_method(RANDOM)
+class RandomSubnets(Sandwich):
+    """As the sandwich, but of random subnets alone: the largest and the smallest are met as often as any other."""
+
+    def subnets(self, step: int) -> list[dict[str, Any]]:
+        """Return the random ones."""
+        return sample_subnets(self.space, self.random_subnets, self.seed, step)

@@ -35,9 +35,13 @@ def tiny(monkeypatch):
     from nassearch.tasks import list_tasks, registry
     from search_spaces import registry as spaces
     from supernets import registry as supernets
+    from supernets.training import list_methods, methods
 
     list_tasks()  # the built-in ones stay
-    for module, name in ((registry, "_REGISTRY"), (spaces, "_REGISTRY"), (supernets, "_SIZES")):
+    list_methods()
+    for module, name in (
+        (registry, "_REGISTRY"), (spaces, "_REGISTRY"), (supernets, "_SIZES"), (methods, "_METHODS"),
+    ):  # fmt: skip
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.delitem(importlib.sys.modules, "tiny_translation", raising=False)
@@ -174,6 +178,17 @@ def test_jobs(gap, tmp_path):
     with pytest.raises(SystemExit, match="finish hat:0 first"):
         gap.run_job("neuron", 0, args)
     assert not any(tmp_path.iterdir())
+
+
+def test_the_sandwich_without_its_ends(tiny):
+    from search_spaces import get_space
+    from supernets.training import make_method
+
+    options = {"random_subnets": 3, "distillation": False}
+    method = make_method(tiny.RANDOM, get_space(tiny.NAME), total_steps=9, seed=0, **options)
+    drawn = [method.subnets(step) for step in range(9)]
+    assert {len(subnets) for subnets in drawn} == {3}
+    assert not any(method.largest in subnets or method.smallest in subnets for subnets in drawn)
 
 
 def test_a_seed_changes_first_weights_and_order_but_not_the_data(tiny, gap, monkeypatch, tmp_path):
