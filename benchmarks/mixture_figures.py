@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,10 @@ PLAIN, LONG = "scratch", "scratch-3x"
 SCRATCH = {PLAIN: Reference(1, 2), LONG: Reference(3, 1)}
 FIGURES = {
     "mae": "MAE", "bias": "bias", "mae_without_bias": "MAE less bias", "slope": "slope", "kendall_tau": "tau",
-    "regret": "regret",
+    "tau_within": "tau, same decoder width", "regret": "regret",
 }  # fmt: skip
+GENES = {"encoder width": 0, "decoder width": 6, "decoder layers": 7}
+"""Gene -> its place in a genotype of `hat-tiny`, whose choices are indices, the largest first."""
 
 
 def scratch_columns() -> list[str]:
@@ -115,8 +117,44 @@ def _by_seed(
     """Return figure -> its values by seed and resample of the architectures, float64 ``[seeds, RESAMPLES + 1]``."""
     counts = resampled(len(genotypes))
     told = [np.array([tables.inherited[way][s][g] for g in genotypes]) for s in seeds]
-    found = [agreement(t, true, "min", counts) | {"slope": slope(t, true, counts)} for t in told]
+    found = [_agreement(t, true, genotypes, counts) for t in told]
     return {name: np.stack([f[name] for f in found]) for name in FIGURES}
+
+
+def _agreement(told: Floats, true: Floats, genotypes: Sequence[str], counts: Floats) -> dict[str, Floats]:
+    """Return `FIGURES` for each resample: those of the library, and two that tell what they come of."""
+    within = tau_within(told, true, np.array([g.split()[GENES["decoder width"]] for g in genotypes]), counts)
+    return {**agreement(told, true, "min", counts), "slope": slope(told, true, counts), "tau_within": within}
+
+
+def tau_within(told: Floats, true: Floats, groups: NDArray[Any], counts: Floats) -> Floats:
+    """Return Kendall's tau over the pairs of one group alone, for each resample.
+
+    Args:
+        told: What a supernet says, float ``[n]``.
+        true: What networks trained alone reach, float ``[n]``.
+        groups: The group of each, ``[n]``.
+        counts: How often each architecture counts, float ``[b, n]``.
+
+    Returns:
+        float64 ``[b]``; NaN where no group has two that differ.
+    """
+    x, y = np.sign(told[:, None] - told[None]), np.sign(true[:, None] - true[None])
+    same = groups[:, None] == groups[None]
+
+    def weigh(pairs: Floats) -> Floats:
+        return np.asarray(((counts @ pairs) * counts).sum(1))
+
+    untied = np.sqrt(weigh(x * x * same) * weigh(y * y * same))
+    return np.asarray(np.divide(weigh(x * y * same), untied, out=np.full(len(counts), math.nan), where=untied > 0))
+
+
+def effects(values: Floats, genotypes: Sequence[str]) -> dict[str, float]:
+    """Return by how much the next larger choice of each of `GENES` changes quality, by least squares of all three."""
+    rows = np.array([[int(i) for i in g.split()] for g in genotypes], dtype=np.float64)
+    design = np.column_stack([np.ones(len(rows)), *(-rows[:, place] for place in GENES.values())])
+    found = np.linalg.lstsq(design, values, rcond=None)[0]
+    return dict(zip(GENES, found[1:].tolist(), strict=True))
 
 
 def slope(told: Floats, true: Floats, counts: Floats) -> Floats:
@@ -192,7 +230,7 @@ def of_scratch(tables: Tables, reference: str = PLAIN) -> Compared | None:
         return None
     first, second = (np.array([values[i] for values in twice.values()]) for i in (0, 1))
     counts = resampled(len(twice))
-    found = agreement(second, first, "min", counts) | {"slope": slope(second, first, counts)}
+    found = _agreement(second, first, list(twice), counts)
     return Compared(len(twice), (), {name: estimate(found[name]) for name in FIGURES}, {})
 
 
@@ -212,9 +250,28 @@ def print_tables(tables: Tables, bases: Sequence[str]) -> None:
             print(f"\nLess the figures of {base}, on the architectures and seeds that both have:\n")
             others = {way: beside(tables, way, base, reference) for way in tables.inherited if way != base}
             _print(
-                ["way", "n", "seeds", "MAE cut, %", "tau", "MAE less bias", "regret"], others,
-                ["cut", "kendall_tau", "mae_without_bias", "regret"],
+                ["way", "n", "seeds", "MAE cut, %", "MAE less bias", "tau", FIGURES["tau_within"]], others,
+                ["cut", "mae_without_bias", "kendall_tau", "tau_within"],
             )  # fmt: skip
+
+
+def print_effects(tables: Tables) -> None:
+    """Print what genes are worth to networks trained alone and, the mean of its seeds, with each supernet's weights."""
+    print("\nBy how many nats per token the next larger choice changes quality (less is better):\n")
+    print(f"| | n | {' | '.join(GENES)} |\n|---|---|{'---|' * len(GENES)}")
+    for name, known in tables.scratch.items():
+        if len(known) > len(GENES) + 1:
+            _print_effects(name, list(known), [tables.true(name, list(known))])
+    for way, by_seed in tables.inherited.items():
+        genotypes = tables.genotypes(PLAIN, *((way, s) for s in by_seed))
+        if len(genotypes) > len(GENES) + 1:
+            _print_effects(way, genotypes, [np.array([told[g] for g in genotypes]) for told in by_seed.values()])
+
+
+def _print_effects(name: str, genotypes: Sequence[str], values: Sequence[Floats]) -> None:
+    found = [effects(v, genotypes) for v in values]
+    cells = [f"{np.mean([f[gene] for f in found]):+.3f}" for gene in GENES]
+    print(f"| {name} | {len(genotypes)} | {' | '.join(cells)} |")
 
 
 def _print(header: Sequence[str], rows: Mapping[str, Compared | None], names: Sequence[str]) -> None:

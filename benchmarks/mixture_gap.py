@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mixture_figures import LONG, PLAIN, SCRATCH, draw, print_tables, read_tables, scratch_columns
+from mixture_figures import LONG, PLAIN, SCRATCH, draw, print_effects, print_tables, read_tables, scratch_columns
 from rows import append_row, machine, read_rows
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ def main() -> None:
         return
     tables = read_tables(args.out)
     print_tables(tables, args.base)
+    print_effects(tables)
     if args.figure:
         draw(tables, ["hat", "sandwich", "layer", "neuron", "hat-3x"], args.figure)
 

@@ -16,6 +16,7 @@ from nassearch.gap.folder import GapFolder, GapRow, GapSettings
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 N = 12
 TRUE = np.linspace(3.0, 4.0, N)
+GENOTYPES = [f"{i % 2} 0 0 0 0 0 {i // 6} {i % 3} {i}" for i in range(N)]  # narrow decoders are the worse half
 
 
 @pytest.fixture
@@ -53,10 +54,10 @@ def made(figures, told, true=TRUE, reference="scratch"):
     """Return tables of {way: {seed: quality of the first networks}}."""
     tables = figures.Tables()
     for i, value in enumerate(true):
-        tables.params[f"{i}"] = 10.0 - i
-        tables.scratch[reference][f"{i}"] = [float(value)]
+        tables.params[GENOTYPES[i]] = 10.0 - i
+        tables.scratch[reference][GENOTYPES[i]] = [float(value)]
     for way, by_seed in told.items():
-        tables.inherited[way] = {s: {f"{i}": float(v) for i, v in enumerate(q)} for s, q in by_seed.items()}
+        tables.inherited[way] = {s: {GENOTYPES[i]: float(v) for i, v in enumerate(q)} for s, q in by_seed.items()}
     return tables
 
 
@@ -107,6 +108,26 @@ def test_slope(figures):
     assert np.isnan(figures.slope(told, np.ones(N), counts)).all()
 
 
+def test_ranking_within_groups(figures):
+    groups, counts = np.array(["a"] * 3 + ["b"] * 3), np.ones((1, 6))
+    true = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    told = np.array([3.0, 2.0, 1.0, 6.0, 5.0, 4.0])  # right between the groups, wrong in each
+    assert figures.tau_within(told, true, groups, counts) == pytest.approx([-1.0])
+    assert figures.tau_within(true, true, groups, counts) == pytest.approx([1.0])
+    repeated = np.array([[2.0, 1, 0, 0, 0, 1]])  # copies of a network are no pair
+    assert figures.tau_within(told, true, groups, repeated) == pytest.approx([-1.0])
+    assert np.isnan(figures.tau_within(told, true, np.arange(6), counts)).all()
+    found = figures.of_way(made(figures, {"hat": {0: np.concatenate([TRUE[:6][::-1], TRUE[6:][::-1]])}}), "hat")
+    assert found.figures["tau_within"].value == pytest.approx(-1.0)
+
+
+def test_what_a_gene_is_worth(figures):
+    rows = np.array([[int(i) for i in g.split()] for g in GENOTYPES])
+    values = 3.0 + 0.1 * rows[:, 0] - 0.3 * rows[:, 6] + 0.05 * rows[:, 7]  # index 0 is the largest choice
+    found = figures.effects(values, GENOTYPES)
+    assert found == pytest.approx({"encoder width": -0.1, "decoder width": 0.3, "decoder layers": -0.05})
+
+
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_resampled_means_of_seeds_scatter_as_means_do(figures, n):
     values = np.random.default_rng(n).normal(size=n)
@@ -134,6 +155,8 @@ def test_tables_for_readers(figures, capsys, tmp_path):
     assert "scratch-3x" not in text  # nobody has trained those
     assert "| neuron | 12 | 1 | 66.7 (66.7, 66.7) |" in text
     assert "| hat | 12 | 0 1 | 1.100" in text
+    figures.print_effects(tables)
+    assert "| neuron | 12 | " in capsys.readouterr().out
     figures.draw(tables, ["hat", "sandwich", "neuron"], tmp_path / "gap.png")
     assert (tmp_path / "gap.png").stat().st_size > 10_000
 
@@ -144,7 +167,7 @@ def _folder(path, rows):
     folder = GapFolder.open(path, settings)
     for number, seed, inherited, alone in rows:
         quality = {} if alone is None else {"nll": alone, "loss": alone}
-        folder.append(GapRow(number, seed, (number, 0), 0.1, 2.0, {"nll": inherited, "loss": 0.0}, quality, 1.0))
+        folder.append(GapRow(number, seed, (number, *[0] * 7), 0.1, 2.0, {"nll": inherited, "loss": 0.0}, quality, 1.0))
 
 
 def test_rows_of_all_jobs_are_gathered(gap, figures, tmp_path):
@@ -162,10 +185,11 @@ def test_rows_of_all_jobs_are_gathered(gap, figures, tmp_path):
     assert str(tmp_path) not in out.read_text()
     assert "elsewhere" not in out.read_text()
     tables = figures.read_tables(out)
-    assert tables.scratch["scratch"] == {"1 0": [3.0, 3.2], "2 0": [3.1]}
-    assert tables.scratch["scratch-3x"] == {"2 0": [2.5]}
-    assert tables.true("scratch", ["1 0"]) == pytest.approx([3.1])
-    assert tables.inherited["neuron"] == {1: {"1 0": 3.5, "2 0": 3.6}}
+    one, two = (f"{number}{' 0' * 7}" for number in (1, 2))
+    assert tables.scratch["scratch"] == {one: [3.0, 3.2], two: [3.1]}
+    assert tables.scratch["scratch-3x"] == {two: [2.5]}
+    assert tables.true("scratch", [one]) == pytest.approx([3.1])
+    assert tables.inherited["neuron"] == {1: {one: 3.5, two: 3.6}}
 
 
 def test_jobs(gap, tmp_path):
