@@ -186,7 +186,10 @@ def of_way(tables: Tables, way: str, reference: str = PLAIN) -> Compared | None:
     if len(genotypes) < 3:
         return None
     found = _by_seed(tables, way, seeds, genotypes, tables.true(reference, genotypes))
-    figures = {name: estimate(_mean(values)) for name, values in found.items()}
+    drawn = {name: _mean(values) for name, values in found.items()}
+    for name in ("mae", "mae_without_bias", "regret"):
+        drawn[name] = np.maximum(drawn[name], 0.0)  # widened deviations may go below what there can be
+    figures = {name: estimate(values) for name, values in drawn.items()}
     return Compared(len(genotypes), seeds, figures, {name: values[:, 0].tolist() for name, values in found.items()})
 
 

@@ -97,6 +97,7 @@ def test_intervals_are_of_seeds_too(figures):
     assert two.figures["bias"].high > 1.2
     assert two.by_seed["bias"] == pytest.approx([1.0, 1.2])
     assert figures.cell(two, "bias", 2).endswith("[1.00, 1.20]")
+    assert figures.of_way(made(figures, {"hat": {0: TRUE, 1: TRUE + 1.0}}), "hat").figures["mae"].low == 0.0
     assert "[" not in figures.cell(one, "bias", 2)
 
 
