@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rows import read_rows
 
+from nassearch.gap.sample import LEAST
 from nassearch.gap.statistics import Estimate, agreement, estimate, line_error, ranking, resampled
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,7 @@ FIGURES = {
     "mae": "MAE", "bias": "bias", "mae_without_bias": "MAE less bias", "slope": "slope", "kendall_tau": "tau",
     "tau_within": "tau, same decoder width", "regret": "regret",
 }  # fmt: skip
+_ERRORS, _RANKS = ("mae", "mae_without_bias", "regret"), ("kendall_tau", "tau_within")
 GENES = {"encoder width": 0, "decoder width": 6, "decoder layers": 7}
 """Gene -> its place in a genotype of `hat-tiny`, whose choices are indices, the largest first."""
 
@@ -63,8 +65,12 @@ class Tables:
     inherited: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
 
     def true(self, reference: str, genotypes: Sequence[str]) -> Floats:
-        """Return quality from scratch, the mean of the trainings there are, float64 ``[n]``."""
-        return np.array([np.mean(self.scratch[reference][g]) for g in genotypes])
+        """Return quality from scratch, float64 ``[n]``: the mean of as many trainings as all of the reference have.
+
+        Trainings of one seed share first weights and the order of the data, and so a part of their error.
+        """
+        common = min(map(len, self.scratch[reference].values()))
+        return np.array([np.mean(self.scratch[reference][g][:common]) for g in genotypes])
 
     def genotypes(self, reference: str, *jobs: tuple[str, int]) -> list[str]:
         """Return the architectures that all jobs and a reference have, in the reference's order."""
@@ -183,12 +189,13 @@ def of_way(tables: Tables, way: str, reference: str = PLAIN) -> Compared | None:
     """Return the figures of a way beside networks trained alone; None where too few have both."""
     seeds = tuple(sorted(tables.inherited.get(way, ())))
     genotypes = tables.genotypes(reference, *((way, s) for s in seeds)) if seeds else []
-    if len(genotypes) < 3:
+    if len(genotypes) < LEAST:
         return None
     found = _by_seed(tables, way, seeds, genotypes, tables.true(reference, genotypes))
     drawn = {name: _mean(values) for name, values in found.items()}
-    for name in ("mae", "mae_without_bias", "regret"):
-        drawn[name] = np.maximum(drawn[name], 0.0)  # widened deviations may go below what there can be
+    for names, least, most in (_ERRORS, 0.0, np.inf), (_RANKS, -1.0, 1.0):
+        for name in names:  # widened deviations may go beyond what there can be
+            drawn[name] = np.clip(drawn[name], least, most)
     figures = {name: estimate(values) for name, values in drawn.items()}
     return Compared(len(genotypes), seeds, figures, {name: values[:, 0].tolist() for name, values in found.items()})
 
@@ -201,7 +208,7 @@ def beside(tables: Tables, way: str, base: str, reference: str = PLAIN) -> Compa
     """
     seeds = tuple(sorted(set(tables.inherited.get(way, ())) & set(tables.inherited.get(base, ()))))
     genotypes = tables.genotypes(reference, *((w, s) for w in (way, base) for s in seeds)) if seeds else []
-    if len(genotypes) < 3:
+    if len(genotypes) < LEAST:
         return None
     true = tables.true(reference, genotypes)
     mine, others = (_by_seed(tables, w, seeds, genotypes, true) for w in (way, base))
@@ -217,7 +224,7 @@ def beside(tables: Tables, way: str, base: str, reference: str = PLAIN) -> Compa
 def of_parameters(tables: Tables, reference: str = PLAIN) -> Compared | None:
     """Return what the number of parameters tells: its ranking, and the error of a line through the other networks."""
     genotypes = tables.genotypes(reference)
-    if len(genotypes) < 3:
+    if len(genotypes) < LEAST:
         return None
     params, true = np.array([tables.params[g] for g in genotypes]), tables.true(reference, genotypes)
     counts = resampled(len(genotypes))
@@ -229,7 +236,7 @@ def of_parameters(tables: Tables, reference: str = PLAIN) -> Compared | None:
 def of_scratch(tables: Tables, reference: str = PLAIN) -> Compared | None:
     """Return what a second training of the same networks says of the first."""
     twice = {g: values for g, values in tables.scratch[reference].items() if len(values) > 1}
-    if len(twice) < 3:
+    if len(twice) < LEAST:
         return None
     first, second = (np.array([values[i] for values in twice.values()]) for i in (0, 1))
     counts = resampled(len(twice))
@@ -243,15 +250,16 @@ def of_scratch(tables: Tables, reference: str = PLAIN) -> Compared | None:
 def print_tables(tables: Tables, bases: Sequence[str]) -> None:
     """Print the figures as Markdown: of each way beside each length of training alone, and less those of others."""
     for reference, (times, _) in SCRATCH.items():
-        if not tables.scratch[reference]:
+        if len(tables.scratch[reference]) < LEAST:
             continue
         print(f"\nBeside networks trained alone for {times} x the steps of hat ({reference}):\n")
         rows = {way: of_way(tables, way, reference) for way in tables.inherited}
         rows |= {"parameters": of_parameters(tables, reference), f"{reference} again": of_scratch(tables, reference)}
         _print(["way", "n", "seeds", *FIGURES.values()], rows, list(FIGURES))
-        for base in (b for b in bases if b in tables.inherited):
+        for number, base in enumerate(b for b in bases if b in tables.inherited):
             print(f"\nLess the figures of {base}, on the architectures and seeds that both have:\n")
-            others = {way: beside(tables, way, base, reference) for way in tables.inherited if way != base}
+            ways = [w for w in tables.inherited if w not in bases[: number + 1]]
+            others = {way: beside(tables, way, base, reference) for way in ways}
             _print(
                 ["way", "n", "seeds", "MAE cut, %", "MAE less bias", "tau", FIGURES["tau_within"]], others,
                 ["cut", "mae_without_bias", "kendall_tau", "tau_within"],
@@ -265,6 +273,8 @@ def print_effects(tables: Tables) -> None:
     for name, known in tables.scratch.items():
         if len(known) > len(GENES) + 1:
             _print_effects(name, list(known), [tables.true(name, list(known))])
+            if name != PLAIN and len(known) < len(tables.scratch[PLAIN]):
+                _print_effects(f"{PLAIN}, of those", list(known), [tables.true(PLAIN, list(known))])
     for way, by_seed in tables.inherited.items():
         genotypes = tables.genotypes(PLAIN, *((way, s) for s in by_seed))
         if len(genotypes) > len(GENES) + 1:
@@ -301,20 +311,24 @@ def draw(tables: Tables, ways: Sequence[str], out: Path, reference: str = PLAIN)
     from matplotlib.figure import Figure
 
     shown = [w for w in ways if w in tables.inherited]
-    figure = Figure(figsize=(2.6 * len(shown) + 0.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(2.4 * len(shown) + 0.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     every = tables.true(reference, tables.genotypes(reference))
     for panel, way in zip(panels, shown, strict=True):
-        panel.plot([every.min(), every.max()], [every.min(), every.max()], color="0.4", linewidth=1, label="equal")
+        panel.plot([every.min(), every.max()], [every.min(), every.max()], color="0.4", linewidth=1, label="no gap")
         for number, (seed, told) in enumerate(sorted(tables.inherited[way].items())):
             genotypes = tables.genotypes(reference, (way, seed))
-            true, values = tables.true(reference, genotypes), [told[g] for g in genotypes]
-            panel.plot(
-                true, values, "ox^"[number % 3], color=f"C{number}", markersize=4, alpha=0.8, label=f"seed {seed}"
-            )
+            for wide in (True, False):
+                some = [g for g in genotypes if (g.split()[GENES["decoder width"]] == "0") == wide]
+                panel.plot(
+                    tables.true(reference, some), [told[g] for g in some], "o^s"[number % 3], color=f"C{number}",
+                    markersize=4.5, markerfacecolor=f"C{number}" if wide else "none",
+                    label=f"seed {seed}, decoder {'wide' if wide else 'narrow'}",
+                )  # fmt: skip
         panel.set_title(way, fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("trained alone, nats per token", fontsize=10)
-    panels[0].set_ylabel("with the supernet's weights, nats per token")
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[0].set_ylabel("in the supernet, nats per token")
+    handles, labels = max((p.get_legend_handles_labels() for p in panels), key=lambda found: len(found[1]))
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=len(labels))
     figure.savefig(out, dpi=150)

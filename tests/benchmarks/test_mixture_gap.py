@@ -98,6 +98,8 @@ def test_intervals_are_of_seeds_too(figures):
     assert two.by_seed["bias"] == pytest.approx([1.0, 1.2])
     assert figures.cell(two, "bias", 2).endswith("[1.00, 1.20]")
     assert figures.of_way(made(figures, {"hat": {0: TRUE, 1: TRUE + 1.0}}), "hat").figures["mae"].low == 0.0
+    opposite = figures.of_way(made(figures, {"hat": {0: TRUE, 1: -TRUE}}), "hat").figures["kendall_tau"]
+    assert (opposite.low, opposite.high) == (-1.0, 1.0)
     assert "[" not in figures.cell(one, "bias", 2)
 
 
@@ -189,6 +191,8 @@ def test_rows_of_all_jobs_are_gathered(gap, figures, tmp_path):
     one, two = (f"{number}{' 0' * 7}" for number in (1, 2))
     assert tables.scratch["scratch"] == {one: [3.0, 3.2], two: [3.1]}
     assert tables.scratch["scratch-3x"] == {two: [2.5]}
+    assert tables.true("scratch", [one, two]) == pytest.approx([3.0, 3.1])  # the second seed is not of all
+    tables.scratch["scratch"][two].append(3.3)
     assert tables.true("scratch", [one]) == pytest.approx([3.1])
     assert tables.inherited["neuron"] == {1: {one: 3.5, two: 3.6}}
 
