@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Mixed = dict[str, Any]
 SANDWICH = {"random_subnets": 1, "distillation": False}  # three passes a step, all on labels, as in the paper
+THREE = {"random_subnets": 3, "distillation": False}
 LAYER: Mixed = {"mixture": "layer", "experts": 2}
 NEURON: Mixed = {"mixture": "neuron", "experts": 2}
 # Way -> method, its options, epochs as a multiple of those from scratch, options of the supernet.
@@ -51,7 +52,8 @@ WAYS: dict[str, tuple[str, dict[str, Any], int, Mixed]] = {
     "neuron-single-path": ("single-path", {}, 3, NEURON),
     "hat-9x": ("single-path", {}, 9, {}),
     "sandwich-3x": ("sandwich", SANDWICH, 3, {}),
-    "three-random": ("random-subnets", {"random_subnets": 3, "distillation": False}, 1, {}),
+    "three-random": ("random-subnets", THREE, 1, {}),
+    "neuron-three-random": ("random-subnets", THREE, 1, NEURON),
     "ends": ("sandwich", {"random_subnets": 0, "distillation": False}, 1, {}),
     "neuron-3x": ("sandwich", SANDWICH, 3, NEURON),
 }
