@@ -5,9 +5,10 @@ included; the two alternate, so that drift of the machine cancels. ``collapsed``
 subnet of the one over the other's, likewise. Medians over steps. Rows are appended to results/mixture_overhead.csv;
 a row that is there already is not measured again.
 
-    python benchmarks/mixture_overhead.py --models mobilenetv3-tiny --batch 16 --steps 9
-    python benchmarks/mixture_overhead.py --models mobilenetv3-tiny hat-multi30k --batch 64 --tokens 16 --steps 5
-    python benchmarks/mixture_overhead.py --models bert-mini --batch 16 --tokens 64 --steps 5
+    python benchmarks/mixture_overhead.py --models hat-multi30k --batch 64 --tokens 16
+    python benchmarks/mixture_overhead.py --models hat-tiny --batch 32 --tokens 16
+    python benchmarks/mixture_overhead.py --models bert-mini mobilenetv3-tiny --batch 16
+    python benchmarks/mixture_overhead.py --models mobilenetv3-tiny --batch 64
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def make(model: str, mixture: dict[str, Any], sequence: int) -> Supernet:
     sizes = {"bert-mini": (4, 256), "bert-small": (4, 512), "bert-base": (12, 768)}
     if model in sizes:
         return bert(*sizes[model], mixture, sequence)
+    if model == "hat-tiny":
+        import tiny_translation  # noqa: F401 - which registers it
     torch.manual_seed(0)
     return build(model, **mixture)
 
@@ -150,7 +153,7 @@ def main() -> None:
     parser.add_argument("--experts", nargs="+", type=int, default=[2])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--table", type=Path, default=Path("results/mixture_overhead.csv"))
     args = parser.parse_args()
     torch.set_num_threads(1)  # process time then is what the step takes
