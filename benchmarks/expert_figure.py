@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from expert_jobs import scores_path
 from numpy.typing import NDArray
 from rows import read_rows
 
@@ -31,7 +32,7 @@ def curves(rows: Sequence[Row], domain: str) -> dict[str, list[tuple[float, floa
         method, *rest = r["method"].split(":")
         if r["domain"] != domain or method not in ("front", "uniform"):
             continue
-        dropped = len(rest) < 2 or rest[1] == "drop"
+        dropped = len(rest) < 2 or rest[1] == "drop" or rest[0] == "width"
         name = "front" if method == "front" else rest[0] if dropped else f"{rest[1]} (operator)"
         found.setdefault(name, {}).setdefault(float(r["expert_share"]), []).append(float(r["delta_nll"]))
     return {n: sorted((share, float(np.mean(v))) for share, v in points.items()) for n, points in found.items()}
@@ -73,7 +74,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def block_losses(work: Path, row: Row) -> NDArray[np.float64] | None:
     """Return the report loss of each block of a row's network; None where the scores are gone."""
     arch = json.dumps(json.loads(row["arch"]))
-    kept = read_rows(work / f"{row['domain']}-{row['seed']}.csv")
+    kept = read_rows(scores_path(work, row["domain"], row["seed"]))
     found = next((r["values"] for r in kept if (r["split"], r["arch"]) == ("report", arch)), None)
     return None if found is None else np.array([float(v) for v in found.split()])
 

@@ -145,8 +145,13 @@ def open_job(args: argparse.Namespace, domain: str, seed: int, **choices: Any) -
         net,
         batches(draw(own["search"], domain, SEARCH, seed)),
         batches(draw(own["report"], domain, REPORT, None)),
-        args.work / f"{domain}-{seed}.csv",
+        scores_path(args.work, domain, seed),
     )
+
+
+def scores_path(work: Path, domain: str, seed: int | str) -> Path:
+    """Return where the scores of a job are kept; of other numbers of blocks in another file."""
+    return work / f"{domain}-{seed}-{CALIBRATION}-{SEARCH}-{REPORT}.csv"
 
 
 def expert_mb(net: Supernet, G: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,8 +15,8 @@ scored: the difference of its negative log-likelihood to the full model's, block
 - ``additive-counts``: the same over counts of experts alone.
 - ``front``: ``searched`` without a budget, for divergence and size; all its non-dominated networks are scored.
 
-The uniform networks are known to all: from them the others have their criterion. Each search has ``--budget``
-evaluations of its own beside them, in batches of five.
+The uniform networks are known to all: the others have their criterion from them, and each may end with one of them.
+Each search has ``--budget`` evaluations of its own beside them, in batches of five.
 
 One row per job, budget and method in ``--out``; a stopped job goes on where it was, within a search, too.
 """
@@ -101,15 +101,14 @@ def search(
     """
     net = scores.net
     first = np.empty((0, len(net.space.genes)), dtype=np.int64) if first is None else first
-    budget += len(first)
     made = make_strategy(
         name, net.space, objectives=[f"{o}:min" for o in objectives], seed=seed, analytic=net.analytic,
         constraints=[] if limit is None else [f"size_mb <= {limit!r}"], budget=budget, **options,
     )  # fmt: skip
     rows: list[Rows] = []
     seen: list[float] = []
-    while len(seen) < budget:
-        G = made.ask(min(BATCH, budget - len(seen))) if rows or not len(first) else first
+    while (own := len(seen) - len(first) if rows else 0) < budget:
+        G = made.ask(min(BATCH, budget - own)) if rows or not len(first) else first
         if not len(G):
             break
         kl = [scores.fidelity(arch)[0] for arch in net.space.decode(G)]
@@ -117,7 +116,7 @@ def search(
         made.tell(G, np.column_stack([columns[o] for o in objectives]))
         rows.append(G)
         seen += kl
-        print(f"{scores.path.stem} {name} {len(seen)}/{budget} best {min(seen):.4f}", flush=True)
+        print(f"{scores.path.stem} {name} {len(seen) - len(first)}/{budget} best {min(seen):.4f}", flush=True)
     return np.concatenate(rows), np.array(seen)
 
 
@@ -190,11 +189,14 @@ class Job:
                 began = time.process_time()
                 strategy, first, options = methods[method]
                 G, found = search(scores, strategy, ["kl"], limit, self.seed, args.budget, first, **options)
+                own = len(G) - (0 if first is None else len(first))
+                # All may end with a uniform network: all know them.
+                G, found = np.concatenate([G, uniform]), np.concatenate([found, kl])
                 best = best_within(found, net.analytic(G)["size_mb"], limit)
                 if best is None:
                     print(f"{self.domain}-{self.seed} {label} {method}: none of {len(G)} is within the budget")
                 else:
-                    self.write(label, method, G[best], len(G) - (0 if first is None else len(first)), began)
+                    self.write(label, method, G[best], own, began)
 
     def front(self) -> None:
         """Search divergence against size, and score the front and uniform networks of all sizes."""

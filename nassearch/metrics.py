@@ -22,6 +22,9 @@ PERCENTAGES = ("dead_experts", "esap", "load_entropy", "sch", "srp")
 """Metrics from 0 to 100, or their names before the first dot, besides accuracies."""
 ACCURACIES = ("accuracy", "f1", "matthews", "top1", "top5")
 
+QUALITIES = (*ACCURACIES, "bits_per_byte", "bleu", "esap", "kl", "loss", "nll", "perplexity")
+"""Metrics, or their names before the first dot, that say how good predictions are: smaller networks gain nothing."""
+
 _TOLD_BESIDE = {"srp": "srp_rho"}  # before the first dot; the one cannot be judged without the other
 _SAME = {"accuracy": "top1", "top1": "accuracy"}  # of a class each, whatever the task calls it
 
@@ -42,6 +45,11 @@ def told_beside(metric: str) -> str | None:
 def base_name(metric: str) -> str:
     """Return a metric without its ``@SETTING``: ``latency_ms`` of ``latency_ms@pi``."""
     return metric.partition("@")[0]
+
+
+def is_quality(metric: str) -> bool:
+    """Return whether a metric says how good predictions are, as far as its name tells."""
+    return metric.partition(".")[0] in QUALITIES
 
 
 def is_measured(metric: str) -> bool:

@@ -65,17 +65,23 @@ class AdditiveMIP(Strategy):
             most = max(1, int(self.share * self.budget - 1) // len(self._blocks))
         base_row = space.canonical(with_fixed(space.largest[None], self._fixed))
         self._base = base_row[0] if space.feasible(base_row)[0] else space.largest
+        self.available: list[int] = []
         self._alternatives = [self._of_block(b, columns, most) for b, columns in enumerate(self._blocks)]
 
     @property
-    def n_blocks(self) -> int:
-        """Number of blocks."""
-        return len(self._blocks)
+    def probes_left(self) -> Rows:
+        """The networks with one block changed that were not asked yet."""
+        return self.unseen(self._singles)
 
     @property
     def n_probes(self) -> int:
         """Number of networks that are asked before the first program."""
         return len(self._singles)
+
+    def is_combined(self, G: Rows) -> NDArray[np.bool_]:
+        """Return which rows are what a program may give: scored alternatives of several blocks, bool ``[n]``."""
+        singles = set(row_keys(self._singles))
+        return np.array([k not in singles and self._choice(r) is not None for k, r in zip(row_keys(G), G, strict=True)])
 
     def _divided(self) -> list[list[int]]:
         blocks: dict[tuple[bool, int], list[int]] = {}
@@ -99,6 +105,7 @@ class AdditiveMIP(Strategy):
         rows = unique_rows(rows[self.space.feasible(rows)])
         rng = np.random.default_rng([self.seed, 0xADD, number])
         rows = rows[rng.permutation(len(rows))]
+        self.available.append(len(rows) - 1)
         changes = (rows != self._base).sum(axis=1)
         rows = rows[np.lexsort((self._turn(rows, changes), changes))][: most + 1]
         rest = rows[(rows != self._base).any(axis=1)][:most]

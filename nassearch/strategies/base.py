@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nassearch.constraints import Constraint, ResolvedConstraint
 from nassearch.errors import ConfigError
+from nassearch.metrics import is_quality
 from nassearch.objectives import Objective, parse_objectives
 from nassearch.strategies.knowledge import Knowledge
 from nassearch.strategies.moving import CountMover
@@ -295,8 +296,8 @@ class Strategy(ABC):
     def within_limits(self, G: Rows, rng: np.random.Generator) -> Rows:
         """Return rows, those beyond the limits known beforehand repaired in spaces with counts a layer: `CountMover`.
 
-        With one objective, which gains nothing by a network smaller than its limit, those within grow up to it. In
-        other spaces, and without such limits, they are returned as they are.
+        With a quality as the only objective, which gains nothing by a network smaller than its limit, those within grow
+        up to it. In other spaces, and without such limits, they are returned as they are.
 
         Args:
             G: int64 ``[n, n_genes]``, canonical and feasible.
@@ -304,7 +305,7 @@ class Strategy(ABC):
         """
         if not any(c.metric in self.analytic_metrics for c in self.constraints) or not CountMover.serves(self.space):
             return G
-        alone = len(self.objectives) == 1 and self.objectives[0].metric not in self.analytic_metrics
+        alone = len(self.objectives) == 1 and is_quality(self.objectives[0].metric)
         return CountMover(self.space, lambda rows: self.analytic_violations(rows).sum(axis=1), fill=alone)(G, rng)
 
     def is_new(self, G: Rows) -> NDArray[np.bool_]:

@@ -108,7 +108,9 @@ class EvoESAP(Strategy):
             rows[:, column] = [self._steps[j][v[j]] for v in levels]
             # After each: what is not allowed is so by this count, and what follows is of its layer.
             rows = self._mover.followed(rows, np.full(len(rows), column))
-        return rows
+        # Fixed genes that did not matter on the way there are back, where the network allows them.
+        whole = self.space.canonical(with_fixed(rows, self._fixed))
+        return np.where(self.space.feasible(whole)[:, None], whole, rows)
 
     def _levels(self, row: Rows) -> NDArray[np.int64]:
         return np.array(

@@ -117,10 +117,30 @@ class CountMover:
                 for j in changed
             ]
             todo = np.flatnonzero(~self._space.feasible(rows) & (np.array(followers) >= 0))
+            before, tried = rows.copy(), todo
             while len(todo):
                 stepped, possible = self._stepped(rows[todo], np.array(followers)[todo], -1)
                 rows[todo[possible]] = self._space.canonical(stepped[possible])
                 todo = todo[possible & ~self._space.feasible(rows[todo])]
+            failed = tried[~self._space.feasible(rows[tried])]  # it was not that: all as it was
+            rows[failed] = before[failed]
+        return self._other_choices(rows, changed)
+
+    def _other_choices(self, rows: Rows, changed: NDArray[np.int64]) -> Rows:
+        """Return rows, those that are still not allowed with the first choice of a category that allows them.
+
+        Of the same layer: what became of experts, say, where nothing is left to merge them into.
+        """
+        for row in np.flatnonzero(~self._space.feasible(rows)):
+            for column, gene in enumerate(self._space.genes):
+                if gene.kind != "categorical" or gene.layer != self._space.genes[changed[row]].layer:
+                    continue
+                tried = np.tile(rows[row], (len(gene.choices), 1))
+                tried[:, column] = np.arange(len(gene.choices))
+                allowed = np.flatnonzero(self._space.feasible(tried))
+                if len(allowed):
+                    rows[row] = self._space.canonical(tried[allowed[:1]])[0]
+                    break
         return rows
 
     def _filled(self, rows: Rows, columns: Sequence[int], rng: np.random.Generator) -> Rows:

@@ -51,7 +51,7 @@ class ProbedLinas(Strategy):
         self,
         space: SearchSpace,
         *,
-        share: float = 0.35,
+        share: float = 0.42,
         programs: int = 8,
         fixed: Any = "",
         predictor: str = "gp",
@@ -80,7 +80,8 @@ class ProbedLinas(Strategy):
         """The first stage, made when something is asked first; None where the budget is too small for it."""
         base = {**self._base, "budget": self.budget or _USUAL_BUDGET}
         made = AdditiveMIP(self.space, fixed=self._fixed(), share=self.share, **base)
-        if made.n_probes < 2 * made.n_blocks or made.n_probes > self.share * base["budget"]:
+        least = sum(min(2, n) for n in made.available)
+        if made.n_probes - 1 < least or made.n_probes > self.share * base["budget"]:
             return None
         told = self.told_after == 0
         if told.any():
@@ -115,14 +116,18 @@ class ProbedLinas(Strategy):
 
     def _propose(self, n: int, rng: np.random.Generator) -> Rows:
         additive = self._additive
-        asked = int((self.told_after > 0).sum()) + len(self.pending)
         rows = np.empty((0, len(self.space.genes)), dtype=np.int64)
-        missing = 0 if additive is None else additive.n_probes + self.programs - asked
-        if additive is not None and missing > 0:
-            rows = additive._propose(min(n, missing), rng)
+        if additive is not None and len(left := additive.probes_left):
+            rows = left[:n]
+        elif additive is not None and (missing := self.programs - self._programs_asked(additive)) > 0:
+            rows = additive._propose(min(n, missing), rng)  # none while probes are not told yet
         if len(rows) < n:
             rows = np.concatenate([rows, self._linas._propose(n - len(rows), rng)])
         return rows
+
+    def _programs_asked(self, additive: AdditiveMIP) -> int:
+        asked = np.concatenate([self.told[self.told_after > 0], self.pending])
+        return int(additive.is_combined(asked).sum())
 
     def predictions(self, G: Rows) -> dict[str, Values] | None:
         """Return what `linas` predicted for rows of the last batch when they were asked (see `Strategy`)."""

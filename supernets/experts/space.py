@@ -68,7 +68,7 @@ def _genes(slot: int, block: Block, choices: Choices, keeps: Sequence[int], *, m
             yield Gene(op, choices.operators, "categorical", role="operator", layer=layer, active_when=when)
     if len(choices.k) > 1:
         yield Gene(gene_name("k", slot, choices), choices.k, role="top_k", layer=layer, active_when=routed)
-    if len(choices.top_p) > 1:  # the first expert of a token always answers
+    if len(choices.top_p) > 1 and max(choices.k) > 1:  # the first expert of a token always answers
         several = {gene_name("k", slot, choices): [k for k in choices.k if k > 1]} if len(choices.k) > 1 else {}
         name = gene_name("top_p", slot, choices)
         yield Gene(name, choices.top_p, role="top_p", layer=layer, active_when={**routed, **several})

@@ -75,3 +75,18 @@ def test_what_a_count_does_not_allow_follows() -> None:
     assert few
     assert set(few) == {2}
     assert {a[f"k.{i}"] for a in archs for i in range(3) if a[f"keep.{i}"] > 2} == {3}
+
+
+def test_fixed_genes_hold_where_a_layer_keeps_everything() -> None:
+    """Operator and criterion do not matter where all is kept; they are as fixed wherever they do."""
+    s = make_strategy(
+        "evoesap",
+        experts_like(),
+        objectives=["esap:max"],
+        share=0.7,
+        fixed="op=m-smoe:reference=none+criterion=frequency",
+    )
+    archs = s.space.decode(s.ask(30))
+    assert any(a["keep.0"] == 8 and a["keep.2"] < 8 for a in archs)
+    assert all(a["criterion"] == "frequency" for a in archs)
+    assert {a[f"op.{i}"] for a in archs for i in range(3) if a[f"keep.{i}"] < 8} == {"m-smoe:reference=none"}

@@ -127,3 +127,16 @@ def test_only_one_objective_fills_the_limit() -> None:
         used[len(objectives)] = size(strategy.ask(40)).mean() / limit
     assert used[1] > 0.96  # steps are a twentieth of the limit
     assert used[2] < used[1] - 0.02
+
+
+def test_a_cost_as_the_only_objective_does_not_fill_the_limit() -> None:
+    """Of a time, smaller networks are better: what is asked stays as small as it was drawn."""
+    space, limit = experts(), 330.0
+    strategy = make_strategy(
+        "random",
+        space,
+        objectives=["latency_ms:min"],
+        constraints=[f"size_mb <= {limit}"],
+        analytic=lambda G: {"size_mb": size(G)},
+    )
+    assert size(strategy.ask(40)).min() < 0.8 * limit

@@ -101,3 +101,17 @@ def test_a_search_that_goes_on_asks_what_an_uninterrupted_one_asks() -> None:
             again.tell(G, loss(G)[:, None])
         rest = drive(again, 10 - stop)
         assert all(np.array_equal(a, b) for a, b in zip(asked[stop:], rest, strict=True))
+
+
+def test_all_probes_and_programs_are_asked_whatever_the_batch() -> None:
+    """Networks that fill a batch up, and networks asked while probes run, take no program's place."""
+    for size_of_batch in (1, 7, 16):
+        s = made()
+        assert isinstance(s, ProbedLinas)
+        s.tell(alike(), loss(alike())[:, None])
+        while len(s.told) < 60 + len(alike()):
+            G = s.ask(size_of_batch)
+            s.tell(G, loss(G)[:, None])
+        assert s._additive is not None
+        assert not len(s._additive.probes_left)
+        assert s._programs_asked(s._additive) >= s.programs
