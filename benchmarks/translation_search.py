@@ -73,6 +73,11 @@ class Subject:
         """What tells evaluations on the search split apart: data, splits and settings of the task."""
         return f"{self.task.fingerprint} batch {self.evaluator.settings.batch_size}"
 
+    @property
+    def rivalry(self) -> tuple[Any, ...]:
+        """What a search of ours and one of HAT's must have in common to be compared."""
+        return (self.name, self.weights, self.split, self.seed, len(self.run.records))
+
     def _cached(self, metric: str, conditions: str, row: Rows, compute: Any) -> float:
         key = (self.weights, conditions, metric, " ".join(map(str, row.tolist())))
         if key not in self._known:
@@ -189,10 +194,9 @@ def searches(args: argparse.Namespace) -> list[Point]:
         if subject.name not in done:
             points.append(Point(subject, "largest", None, subject.space.largest))
         points += ours(subject, args.limits)
-        key = (subject.name, subject.weights, subject.split, subject.seed, len(subject.run.records))
-        if key not in done:
+        if subject.rivalry not in done:
             points += hats(subject, args.limits, args.population)
-        done |= {subject.name, key}
+        done |= {subject.name, subject.rivalry}
     return points
 
 
@@ -211,13 +215,13 @@ def measure(points: list[Point], rounds: int) -> None:
 def write(points: list[Point], out: Path) -> None:
     """Write the table anew: figures of different measurements of latency do not mix."""
     full = {p.subject.name: float(np.median(p.samples)) for p in points if p.limit is None}
-    hat = {(p.subject.name, p.subject.seed, p.limit): p for p in points if p.search == "HAT"}
+    hat = {(p.subject.rivalry, p.limit): p for p in points if p.search == "HAT"}
     part = out.with_suffix(".part")
     part.unlink(missing_ok=True)
     for p in points:
         net, stats = p.subject, p.subject.translations(p.row, "report")
         samples, ahead = resampled(stats), ["", "", ""]
-        rival = hat.get((net.name, net.seed, p.limit))
+        rival = hat.get((net.rivalry, p.limit))
         if rival is not None and p is not rival:
             theirs = rival.subject.translations(rival.row, "report")
             low, high = np.percentile(samples - resampled(theirs), [2.5, 97.5])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nassearch.strategies.base import Strategy, check_count, check_flag, check_share
 from nassearch.strategies.operators import Operators
 from nassearch.strategies.registry import register_strategy
-from search_spaces import Rows, SearchSpace
+from search_spaces import Gene, Rows, SearchSpace
 
 Values = NDArray[np.float64]
 
@@ -179,8 +179,13 @@ def _controllers_first(space: SearchSpace) -> list[int]:
     order: list[int] = []
     while len(order) < len(space.genes):
         placed = {space.genes[i].name for i in order}
-        order += [i for i, g in enumerate(space.genes) if g.name not in placed and set(g.active_when) <= placed]
+        order += [i for i, g in enumerate(space.genes) if g.name not in placed and _deciding(g) <= placed]
     return order
+
+
+def _deciding(gene: Gene) -> set[str]:
+    """Return the names of the genes that decide whether a gene matters."""
+    return set(gene.active_when).union(*gene.active_if_any)
 
 
 @register_strategy("tpe")
@@ -230,7 +235,7 @@ class TPE(OptunaStrategy):
     def _suggested(self, trial: Any, rng: np.random.Generator) -> Rows:
         row = np.zeros(len(self.space.genes), dtype=np.int64)
         for c in self._order:
-            if not self.space.genes[c].active_when or self.space.active(row[None])[0, c]:
+            if not _deciding(self.space.genes[c]) or self.space.active(row[None])[0, c]:
                 self._suggest(trial, row, c)
         return row
 
