@@ -106,7 +106,8 @@ class AdditiveMIP(Strategy):
         rng = np.random.default_rng([self.seed, 0xADD, number])
         rows = rows[rng.permutation(len(rows))]
         self.available.append(len(rows) - 1)
-        changes = (rows != self._base).sum(axis=1)
+        # Of the block alone: a change may make a fixed gene matter that the base does not use.
+        changes = (rows[:, columns] != self._base[columns]).sum(axis=1)
         rows = rows[np.lexsort((self._turn(rows, changes), changes))][: most + 1]
         rest = rows[(rows != self._base).any(axis=1)][:most]
         return np.concatenate([self._base[None], rest])

@@ -7,7 +7,7 @@ from expert_layers import experts_like, size
 from nassearch.errors import ConfigError
 from nassearch.strategies import make_strategy
 from nassearch.strategies.additive_program import least_sum
-from search_spaces import Rows
+from search_spaces import Gene, Rows, SearchSpace
 from search_spaces.rows import unique_rows
 
 WEIGHTS = np.array([1.0, 3.0, 0.3])
@@ -135,3 +135,18 @@ def test_few_alternatives_still_reach_a_tight_limit() -> None:
             if len(rows):
                 s.tell(rows, additive(rows)[:, None])
         assert (size(s.told)["size_mb"] <= 0.3 * 24).any()
+
+
+def test_a_fixed_gene_that_starts_to_matter_is_no_change() -> None:
+    """Where a criterion matters only beside dropped experts, counts are alternatives of one change all the same."""
+    genes = [Gene("criterion", ("a", "b"), "categorical", active_if_any=[{f"keep.{i}": [2, 4]} for i in range(2)])]
+    for i in range(2):
+        genes += [Gene(f"keep.{i}", (2, 4, 8), layer=i), Gene(f"width.{i}", (4, 8), layer=i)]
+    scored = []
+    for seed in range(10):
+        s = make_strategy(
+            "additive-mip", SearchSpace("s", genes), objectives=["nll:min"], fixed="criterion=b", budget=3, share=1.0,
+            seed=seed,
+        )  # fmt: skip
+        scored += [(a["keep.0"], a["width.0"]) for a in s.space.decode(s.ask(3))]
+    assert {(2, 8), (4, 8), (8, 4)} <= set(scored)
