@@ -116,17 +116,19 @@ class AdditiveMIP(Strategy):
         """Return when the turn of each row comes among those with as many changes, int64 ``[n]``.
 
         By the limits that are known beforehand: the smallest first, then the largest, the one in the middle, …, so that
-        few alternatives still reach a tight limit, and the levels in between.
+        few alternatives still reach a tight limit, and the levels in between. Those that bring a limit no nearer come
+        last.
         """
         turn = np.zeros(len(rows), dtype=np.int64)
         if not any(c.metric in self.analytic_metrics for c in self.constraints):
             return turn
         beyond = self.analytic_violations(rows).sum(axis=1)
+        useless = beyond >= 0.999 * self.analytic_violations(self._base[None]).sum()
         for number in np.unique(changes):
-            own = np.flatnonzero(changes == number)
+            own = np.flatnonzero((changes == number) & ~useless)
             by_size = own[np.argsort(beyond[own], kind="stable")]
             turn[by_size[spread(len(own))]] = np.arange(len(own))
-        return turn
+        return np.where(useless, len(rows), turn)
 
     @staticmethod
     def _two_changes(start: Rows, sizes: list[int]) -> Rows:
