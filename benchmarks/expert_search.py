@@ -87,7 +87,7 @@ def search(
     scores: Scores, name: str, objectives: Sequence[str], limit: float | None, seed: int, budget: int,
     first: Rows | None, **options: Any,
 ) -> tuple[Rows, NDArray[np.float64]]:  # fmt: skip
-    """Return the networks that a strategy evaluated and their divergence.
+    """Return the networks that a strategy asked and their divergence.
 
     Args:
         scores: Of the job.
@@ -100,24 +100,31 @@ def search(
         **options: Of the strategy.
     """
     net = scores.net
-    first = np.empty((0, len(net.space.genes)), dtype=np.int64) if first is None else first
     made = make_strategy(
         name, net.space, objectives=[f"{o}:min" for o in objectives], seed=seed, analytic=net.analytic,
         constraints=[] if limit is None else [f"size_mb <= {limit!r}"], budget=budget, **options,
     )  # fmt: skip
+
+    def tell(G: Rows) -> list[float]:
+        kl = divergences(scores, G)
+        columns = {"kl": kl, "size_mb": net.analytic(G)["size_mb"]}
+        made.tell(G, np.column_stack([columns[o] for o in objectives]))
+        return kl.tolist()
+
+    if first is not None:
+        tell(first)
     rows: list[Rows] = []
     seen: list[float] = []
-    while (own := len(seen) - len(first) if rows else 0) < budget:
-        G = made.ask(min(BATCH, budget - own)) if rows or not len(first) else first
-        if not len(G):
-            break
-        kl = [scores.fidelity(arch)[0] for arch in net.space.decode(G)]
-        columns = {"kl": np.array(kl), "size_mb": net.analytic(G)["size_mb"]}
-        made.tell(G, np.column_stack([columns[o] for o in objectives]))
+    while len(seen) < budget and len(G := made.ask(min(BATCH, budget - len(seen)))):
         rows.append(G)
-        seen += kl
-        print(f"{scores.path.stem} {name} {len(seen) - len(first)}/{budget} best {min(seen):.4f}", flush=True)
+        seen += tell(G)
+        print(f"{scores.path.stem} {name} {len(seen)}/{budget} best {min(seen):.4f}", flush=True)
     return np.concatenate(rows), np.array(seen)
+
+
+def divergences(scores: Scores, G: Rows) -> NDArray[np.float64]:
+    """Return the divergence of networks from the full model on the search split, nats, float64 ``[n]``."""
+    return np.array([scores.fidelity(arch)[0] for arch in scores.net.space.decode(G)])
 
 
 def best_within(kl: NDArray[np.float64], sizes: NDArray[np.float64], limit: float) -> int | None:
@@ -170,7 +177,7 @@ class Job:
         net, scores, args, label = self.scores.net, self.scores, self.args, str(removed)
         names, uniform = uniform_rows(net, removed)
         limit = limit_mb(net, removed)
-        kl = np.array([scores.fidelity(a)[0] for a in net.space.decode(uniform)])
+        kl = divergences(scores, uniform)
         for name, row in zip(names, uniform, strict=True):
             if self.missing(label, name):
                 self.write(label, name, row, 1, time.process_time())
@@ -189,7 +196,7 @@ class Job:
                 began = time.process_time()
                 strategy, first, options = methods[method]
                 G, found = search(scores, strategy, ["kl"], limit, self.seed, args.budget, first, **options)
-                own = len(G) - (0 if first is None else len(first))
+                own = len(G)
                 # All may end with a uniform network: all know them.
                 G, found = np.concatenate([G, uniform]), np.concatenate([found, kl])
                 best = best_within(found, net.analytic(G)["size_mb"], limit)
@@ -210,11 +217,13 @@ class Job:
         began = time.process_time()
         halves = np.concatenate([uniform_rows(net, r)[1] for r in REMOVED])
         G, kl = search(scores, "linas", ["kl", "size_mb"], None, self.seed, self.args.front, halves)
+        evaluations = len(G)
+        G, kl = np.concatenate([halves, G]), np.concatenate([divergences(self.scores, halves), kl])
         values = np.column_stack([kl, net.analytic(G)["size_mb"]])
         best = np.flatnonzero(non_dominated(values, [Objective.parse("kl:min"), Objective.parse("size_mb:min")]))
         for i in best[np.argsort(values[best, 1])]:
             if expert_mb(net, G[i][None])[0] >= 0.2 * expert_mb(net, net.space.largest[None])[0]:
-                self.write("", "front", G[i], len(G) - len(halves), began)
+                self.write("", "front", G[i], evaluations, began)
 
 
 def main() -> None:

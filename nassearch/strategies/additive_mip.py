@@ -153,7 +153,7 @@ class AdditiveMIP(Strategy):
         return unique_rows(np.concatenate([self._base[None], *turns]))
 
     def _propose(self, n: int, rng: np.random.Generator) -> Rows:
-        missing = self.unseen(self._singles)
+        missing = self.probes_left
         if len(missing):
             return missing[:n]
         waiting = set(row_keys(self.pending)) & set(row_keys(self._singles))
